@@ -1,0 +1,1 @@
+"""Products: what can be ordered, and at which price."""

@@ -1,0 +1,54 @@
+"""Products of a tenant: what can be ordered, at which price, with how much stock."""
+
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Connection, Row, Select, insert, select
+from sqlalchemy.dialects.postgresql import insert as upsert
+
+from domain.errors import DuplicateResource, NotFound
+from domain.ids import new_id
+from domain.inventory.stock import Movement, move_stock
+from domain.tables import products, stock
+
+_WITH_STOCK: Select[Any] = select(
+    products.c.id,
+    products.c.sku,
+    products.c.name,
+    products.c.price,
+    products.c.currency,
+    products.c.version,
+    products.c.created_at,
+    stock.c.on_hand,
+    stock.c.reserved,
+).join(stock, (stock.c.tenant_id == products.c.tenant_id) & (stock.c.sku == products.c.sku))
+
+
+def create_product(
+    tx: Connection, tenant_id: UUID, *, sku: str, name: str, price: int, currency: str, units: int
+) -> Row[Any]:
+    """A product with `units` on hand; `price` in minor units. Raises DuplicateResource when the SKU is taken."""
+    product_id = new_id()
+    row = {"id": product_id, "tenant_id": tenant_id, "sku": sku, "name": name, "price": price, "currency": currency}
+    created = tx.execute(upsert(products).values(row).on_conflict_do_nothing().returning(products.c.id)).scalar()
+    if created is None:
+        raise DuplicateResource(resource="Product", key=sku)
+    tx.execute(insert(stock).values(tenant_id=tenant_id, sku=sku))
+    if units:
+        move_stock(tx, [Movement(new_id(), tenant_id, sku, units, 0, "received")])
+    return get_product(tx, tenant_id, product_id)
+
+
+def get_product(tx: Connection, tenant_id: UUID, product_id: UUID) -> Row[Any]:
+    """One product with its stock. Raises NotFound, also for another tenant's."""
+    row = tx.execute(_WITH_STOCK.where(products.c.tenant_id == tenant_id, products.c.id == product_id)).first()
+    if row is None:
+        raise NotFound(resource="Product")
+    return row
+
+
+def list_products(tx: Connection, tenant_id: UUID, *, after: UUID | None, limit: int) -> Sequence[Row[Any]]:
+    """Products with their stock, newest first, those before the id `after`."""
+    query = _WITH_STOCK.where(products.c.tenant_id == tenant_id).order_by(products.c.id.desc()).limit(limit)
+    return tx.execute(query if after is None else query.where(products.c.id < after)).all()

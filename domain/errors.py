@@ -1,0 +1,112 @@
+"""Everything that can go wrong by the caller's or the state's doing: one class per fact, each with a stable code.
+
+The class docstring is the message; facts are keyword arguments. The HTTP status of a code is in `api/envelope.py`.
+"""
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+import msgspec
+
+
+class Violation(msgspec.Struct, frozen=True):
+    """One thing wrong with one field. `field` is a path as the caller wrote it, such as `lines[0].sku`."""
+
+    field: str
+    message: str
+    code: str = "INVALID"
+
+
+class LongshoreError(Exception):
+    """Something went wrong on our side."""
+
+    code: ClassVar[str] = "INTERNAL_ERROR"
+
+    def __init__(self, *, violations: Sequence[Violation] = (), **facts: object) -> None:
+        super().__init__((type(self).__doc__ or "").split("\n", maxsplit=1)[0].format(**facts))
+        self.violations = list(violations)
+        self.facts = facts
+
+
+class BodyInvalid(LongshoreError):
+    """The body does not fit its schema."""
+
+    code = "VALIDATION_ERROR"
+
+
+class NotFound(LongshoreError):
+    """{resource} not found."""
+
+    code = "NOT_FOUND"
+
+
+class DuplicateResource(LongshoreError):
+    """{resource} {key} exists already."""
+
+    code = "DUPLICATE_RESOURCE"
+
+
+class IdempotencyKeyRequired(LongshoreError):
+    """Send an Idempotency-Key header: it makes a retry of this request safe."""
+
+    code = "IDEMPOTENCY_KEY_REQUIRED"
+
+
+class IdempotencyKeyReused(LongshoreError):
+    """This Idempotency-Key was used for another body."""
+
+    code = "IDEMPOTENCY_KEY_REUSED"
+
+
+class InvalidState(LongshoreError):
+    """{resource} is {state}: it can no longer be {verb}."""
+
+    code = "INVALID_STATE"
+
+
+class OrderNotCancellable(InvalidState):
+    """The order is {state}: it can no longer be cancelled."""
+
+    code = "ORDER_NOT_CANCELLABLE"
+
+
+class JobNotFinished(LongshoreError):
+    """The job is {state}: its result does not exist yet."""
+
+    code = "JOB_NOT_FINISHED"
+
+
+class DeadLetterResolved(LongshoreError):
+    """The dead letter is {resolution} already."""
+
+    code = "INVALID_STATE"
+
+
+class InsufficientStock(LongshoreError):
+    """{sku} has {available} units free, fewer than asked for."""
+
+    code = "INSUFFICIENT_STOCK"
+
+
+class Unauthenticated(LongshoreError):
+    """Send a valid API key as X-API-Key or as Authorization: Bearer."""
+
+    code = "UNAUTHENTICATED"
+
+
+class Forbidden(LongshoreError):
+    """This key lacks the scope {scope}."""
+
+    code = "FORBIDDEN"
+
+
+class Overloaded(LongshoreError):
+    """Too many requests are waiting; try again shortly with the same Idempotency-Key."""
+
+    code = "OVERLOADED"
+
+
+class DependencyUnavailable(LongshoreError):
+    """The database does not answer; try again shortly. Nothing was accepted, or the same Idempotency-Key finds it."""
+
+    code = "DEPENDENCY_UNAVAILABLE"

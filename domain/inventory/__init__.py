@@ -1,0 +1,1 @@
+"""Stock: never oversold, every movement in an append-only ledger."""

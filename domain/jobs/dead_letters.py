@@ -1,0 +1,158 @@
+"""Dead letters: what gave up, kept until an operator replays, edits and replays, or discards it. Each once.
+
+A replay keeps the job: same id, so the outside sees the same idempotency key; its allowance is raised, its history stays.
+An edited replay is a new job that names the old one. Both go through the outbox and into the audit log.
+"""
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import msgspec
+from sqlalchemy import Connection, Row, select, text
+
+from domain.audit import record_act
+from domain.errors import BodyInvalid, DeadLetterResolved, NotFound, Violation
+from domain.ids import new_id
+from domain.jobs.kind import KINDS, find_kind
+from domain.jobs.outbox import NewJob, enqueue
+from domain.tables import dead_letters
+
+
+class DeadLetterFilter(msgspec.Struct, frozen=True):
+    """Which dead letters: all fields given must match. `resolved` None = both."""
+
+    kind: str | None = None
+    fingerprint: str | None = None
+    since: datetime | None = None
+    resolved: bool | None = False
+
+
+def find_dead_letters(tx: Connection, wanted: DeadLetterFilter, limit: int = 100) -> list[Row[Any]]:
+    """The newest dead letters that match, newest first."""
+    query = select(dead_letters).order_by(dead_letters.c.id.desc()).limit(limit)
+    if wanted.kind:
+        query = query.where(dead_letters.c.kind == wanted.kind)
+    if wanted.fingerprint:
+        query = query.where(dead_letters.c.fingerprint == wanted.fingerprint)
+    if wanted.since:
+        query = query.where(dead_letters.c.died_at >= wanted.since)
+    if wanted.resolved is not None:
+        resolution = dead_letters.c.resolution
+        query = query.where(resolution.is_not(None) if wanted.resolved else resolution.is_(None))
+    return list(tx.execute(query).all())
+
+
+def get_dead_letter(tx: Connection, dead_letter_id: UUID) -> Row[Any]:
+    """One dead letter. Raises NotFound."""
+    row = tx.execute(select(dead_letters).where(dead_letters.c.id == dead_letter_id)).first()
+    if row is None:
+        raise NotFound(resource="Dead letter")
+    return row
+
+
+_RESOLVE = text(
+    """
+    UPDATE dead_letters SET resolution = :resolution, resolved_at = clock_timestamp(), resolved_by = :by,
+           reason = :reason, replay_job_id = :replay_job_id
+     WHERE id = :id AND resolution IS NULL
+    """
+)
+
+_REVIVE = text(
+    """
+    WITH revived AS (
+        UPDATE jobs SET state = 'queued', version = version + 1, due_at = clock_timestamp(), finished_at = NULL,
+               crashes = 0, max_attempts = greatest(max_attempts, attempt + :allowance), cancel_requested_at = NULL
+         WHERE id = :job_id AND state = 'dead'
+     RETURNING id, queue, kind, priority, tenant_id, lane, due_at),
+    obliged AS (
+        INSERT INTO outbox (job_id, queue, kind, priority, tenant_id, lane, due_at)
+        SELECT id, queue, kind, priority, tenant_id, lane, due_at FROM revived)
+    SELECT id FROM revived
+    """
+)
+
+
+def replay_if_open(tx: Connection, dead_letter_id: UUID, by: str, reason: str | None = None) -> UUID:
+    """The job is queued again with a fresh allowance of attempts. Answers its id.
+
+    Where retention has taken the job's row, a new job is made from the snapshot. Raises NotFound, or DeadLetterResolved
+    when it was replayed or discarded before, also by somebody else at the same moment.
+    """
+    letter = _lock_open(tx, dead_letter_id)
+    kind = KINDS.get(letter.kind)
+    allowance = kind.retry.max_attempts if kind else 1
+    job_id = tx.execute(_REVIVE, {"job_id": letter.job_id, "allowance": allowance}).scalar()
+    if job_id is None:
+        job_id = _enqueue_copy(tx, letter, letter.snapshot["args"])
+    _resolve(tx, letter, "replayed", by, reason, job_id)
+    return job_id
+
+
+def replay_edited_if_open(
+    tx: Connection, dead_letter_id: UUID, args: dict[str, Any], by: str, reason: str | None = None
+) -> UUID:
+    """A new job with these arguments stands in for the dead one, which stays as it is. Answers the new id.
+
+    Raises BodyInvalid when the arguments do not fit the kind. The kind itself cannot be edited.
+    """
+    letter = _lock_open(tx, dead_letter_id)
+    try:
+        find_kind(letter.kind).decode(args)
+    except msgspec.ValidationError as error:
+        raise BodyInvalid(violations=[Violation("args", str(error))]) from error
+    job_id = _enqueue_copy(tx, letter, args)
+    _resolve(tx, letter, "edited", by, reason, job_id, args=args)
+    return job_id
+
+
+def discard_if_open(tx: Connection, dead_letter_id: UUID, by: str, reason: str | None = None) -> None:
+    """The dead letter is closed without a replay; its job stays dead."""
+    _resolve(tx, _lock_open(tx, dead_letter_id), "discarded", by, reason, None)
+
+
+def _lock_open(tx: Connection, dead_letter_id: UUID) -> Row[Any]:
+    letter = tx.execute(select(dead_letters).where(dead_letters.c.id == dead_letter_id).with_for_update()).first()
+    if letter is None:
+        raise NotFound(resource="Dead letter")
+    if letter.resolution is not None:
+        raise DeadLetterResolved(resolution=letter.resolution)
+    return letter
+
+
+def _enqueue_copy(tx: Connection, letter: Row[Any], args: dict[str, Any]) -> UUID:
+    snapshot = letter.snapshot
+    job = NewJob(
+        id=new_id(),
+        tenant_id=letter.tenant_id,
+        kind=letter.kind,
+        queue=snapshot["queue"],
+        args=msgspec.json.encode(args).decode(),
+        max_attempts=snapshot["maxAttempts"],
+        order_id=_uuid(snapshot["orderId"]),
+        event_id=_uuid(snapshot["eventId"]),
+        parent_id=letter.job_id,
+        lane=snapshot["lane"],
+        trace_context=msgspec.json.encode(snapshot["traceContext"]).decode(),
+    )
+    enqueue(tx, [job])
+    return job.id
+
+
+def _uuid(value: str | None) -> UUID | None:
+    return None if value is None else UUID(value)
+
+
+def _resolve(
+    tx: Connection,
+    letter: Row[Any],
+    resolution: str,
+    by: str,
+    reason: str | None,
+    job_id: UUID | None,
+    **detail: object,
+) -> None:
+    resolved = {"id": letter.id, "resolution": resolution, "by": by, "reason": reason, "replay_job_id": job_id}
+    tx.execute(_RESOLVE, resolved)
+    record_act(tx, letter.tenant_id, by, f"dead_letter.{resolution}", str(letter.id), reason, detail or None)

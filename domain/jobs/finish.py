@@ -1,0 +1,159 @@
+"""The end of an attempt, written: the job's next state, its attempt, and its next obligation or its dead letter.
+
+Only the holder of the claim can write it; a worker whose lease was taken over is refused.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+from uuid import UUID
+
+import msgspec
+from sqlalchemy import Connection, text
+
+from domain.jobs.attempts import ClaimedJob
+from domain.jobs.fingerprint_rules import fingerprint
+from domain.jobs.outbox import columns
+from domain.jobs.retry_policy import Decision, Ending, Errored, Snoozed, Succeeded
+
+_TEXT_LIMIT = 4_000
+
+
+class Finish(msgspec.Struct, frozen=True):
+    """What shall become of one claimed job, in the shape of the statement that writes it."""
+
+    id: UUID
+    claim: int
+    state: str
+    outcome: str
+    due_at: datetime | None
+    attempt_returned: bool
+    cause: str | None
+    result: str | None
+    error: str | None
+    error_class: str | None
+    error_message: str | None
+    fingerprint: str | None
+    detail: str | None
+
+
+class FinishedJob(msgspec.Struct, frozen=True):
+    """A job whose finish was written. A job missing from the answer had been taken over: its finish was refused."""
+
+    id: UUID
+    tenant_id: UUID
+    kind: str
+    queue: str
+    state: str
+    order_id: UUID | None
+    outcome: str
+
+
+def finish_of(job: ClaimedJob, ending: Ending, decision: Decision, detail: object = None) -> Finish:
+    """The row that records this ending of this claim."""
+    error = _error_of(ending)
+    return Finish(
+        id=job.id,
+        claim=job.claim,
+        state=decision.state,
+        outcome=decision.outcome,
+        due_at=decision.due_at,
+        attempt_returned=decision.attempt_returned,
+        cause=decision.cause,
+        result=_json(ending.result) if isinstance(ending, Succeeded) else None,
+        error=_json({"class": error.error_class, "message": _clean(error.message)}) if error else None,
+        error_class=error.error_class if error else None,
+        error_message=_clean(error.message) if error else None,
+        fingerprint=fingerprint(job.kind, error.error_class, error.message, error.traceback) if error else None,
+        detail=_json(_detail(error, detail)),
+    )
+
+
+def _error_of(ending: Ending) -> Errored | None:
+    match ending:
+        case Errored():
+            return ending
+        case Snoozed(why=why, handed_back=False):
+            return Errored("Snooze", why)
+        case Snoozed() | Succeeded():
+            return None
+        case _:
+            return Errored(type(ending).__name__, (type(ending).__doc__ or "").split(".")[0])
+
+
+def _detail(error: Errored | None, detail: object) -> object:
+    if error is None or not error.traceback:
+        return detail
+    return {"traceback": _clean(error.traceback), **(detail if isinstance(detail, dict) else {})}
+
+
+def _clean(text_: str) -> str:
+    # PostgreSQL's text refuses U+0000, and a giant message helps nobody. The end of a traceback says most.
+    return text_.replace("\x00", "")[-_TEXT_LIMIT:]
+
+
+def _json(value: object) -> str | None:
+    return None if value is None else msgspec.json.encode(value).decode()
+
+
+_FINISH = text(
+    """
+    WITH decided AS (
+        SELECT * FROM unnest(
+            CAST(:id AS uuid[]), CAST(:claim AS int[]), CAST(:state AS text[]), CAST(:outcome AS text[]),
+            CAST(:due_at AS timestamptz[]), CAST(:attempt_returned AS boolean[]), CAST(:cause AS text[]),
+            CAST(:result AS text[]), CAST(:error AS text[]), CAST(:error_class AS text[]),
+            CAST(:error_message AS text[]), CAST(:fingerprint AS text[]), CAST(:detail AS text[]))
+          AS t(id, claim, state, outcome, due_at, attempt_returned, cause, result, error, error_class, error_message,
+               fingerprint, detail)),
+    held AS MATERIALIZED (
+        SELECT j.id, j.attempt FROM jobs AS j JOIN decided AS d ON d.id = j.id AND d.claim = j.claim
+         WHERE j.id BETWEEN :lowest AND :highest AND j.state = 'running' ORDER BY j.id FOR UPDATE OF j),
+    finished AS (
+        UPDATE jobs AS j
+           SET state = CASE WHEN d.state IN ('queued', 'retrying') AND j.cancel_requested_at IS NOT NULL
+                            THEN 'cancelled' ELSE d.state END,
+               version = version + 1, lease_until = NULL,
+               attempt = j.attempt - CAST(d.attempt_returned AS int),
+               crashes = j.crashes + CAST(d.outcome = 'crashed' AS int),
+               due_at = coalesce(d.due_at, j.due_at),
+               finished_at = CASE WHEN d.due_at IS NULL OR j.cancel_requested_at IS NOT NULL
+                                  THEN clock_timestamp() END,
+               result = CAST(d.result AS jsonb), last_error = coalesce(CAST(d.error AS jsonb), j.last_error)
+          FROM decided AS d JOIN held ON held.id = d.id
+         WHERE j.id = d.id AND j.claim = d.claim AND j.id BETWEEN :lowest AND :highest
+     RETURNING j.*, held.attempt AS number, d.outcome, d.cause, d.error_class, d.error_message, d.fingerprint, d.detail),
+    obliged AS (
+        INSERT INTO outbox (job_id, queue, kind, priority, tenant_id, lane, due_at, alone)
+        SELECT id, queue, kind, priority, tenant_id, lane, due_at, outcome = 'crashed'
+          FROM finished WHERE state IN ('queued', 'retrying')),
+    buried AS (
+        INSERT INTO dead_letters (id, tenant_id, job_id, kind, fingerprint, cause, snapshot)
+        SELECT uuidv7(), tenant_id, id, kind, fingerprint, cause,
+               jsonb_build_object('kind', kind, 'queue', queue, 'args', args, 'attempts', attempt, 'crashes', crashes,
+                                  'maxAttempts', max_attempts, 'lane', lane, 'orderId', order_id, 'eventId', event_id,
+                                  'createdAt', created_at, 'traceContext', trace_context, 'error', last_error,
+                                  'detail', CAST(detail AS jsonb))
+          FROM finished WHERE state = 'dead'),
+    recorded AS (
+        INSERT INTO attempts (job_id, claim, number, worker_id, started_at, finished_at, outcome, error_class,
+                              error_message, fingerprint, detail)
+        SELECT id, claim, number, worker_id, started_at, clock_timestamp(), outcome, error_class, error_message,
+               fingerprint, CAST(detail AS jsonb)
+          FROM finished)
+    SELECT id, tenant_id, kind, queue, state, order_id, outcome FROM finished
+    """
+)
+
+
+def finish_if_held(tx: Connection, finishes: Sequence[Finish]) -> list[FinishedJob]:
+    """Each job still held under its claim is what its finish says; its attempt is recorded. One statement for all.
+
+    A job that shall run again gets its outbox row, a job that gave up its dead letter, in the same statement. Jobs whose
+    lease was taken over are refused and missing from the answer. Callers use `domain.aftermath.settle`, which adds what
+    else becomes true when a job gives up.
+    """
+    if not finishes:
+        return []
+    ids = [finish.id for finish in finishes]
+    rows = tx.execute(_FINISH, {**columns(finishes), "lowest": min(ids), "highest": max(ids)})
+    return [FinishedJob(*row) for row in rows]

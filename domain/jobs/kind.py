@@ -1,0 +1,98 @@
+"""What a kind of job is: a payload declared together with its queue, retry policy and timeout.
+
+Declaring the class registers the kind; a second kind of the same name fails at import.
+"""
+
+from typing import Any
+
+import msgspec
+from msgspec import Struct, StructMeta
+
+from domain.jobs.retry_policy import Backoff, RetryPolicy
+
+
+class UnknownJobKind(Exception):
+    """No kind of this name is declared in this version of the code."""
+
+
+class JobKind(Struct, frozen=True):
+    """The declaration of a kind. `timeout_s` bounds one attempt; `bundle` is how many jobs may travel together."""
+
+    name: str
+    queue: str
+    retry: RetryPolicy
+    timeout_s: float
+    bundle: int
+    lane: str | None
+    on: type[Struct] | None
+    payload: Any
+
+    def decode(self, args: object) -> Any:
+        """The payload of a stored job. Raises msgspec.ValidationError when this code cannot read it."""
+        return msgspec.convert(args, self.payload)
+
+
+KINDS: dict[str, JobKind] = {}
+
+
+class JobArgsMeta(StructMeta):
+    """Takes the policy of a kind as class keywords, as in `class SendReceipt(JobArgs, kind="email.receipt", ...)`."""
+
+    def __new__(
+        mcls,
+        name: str,
+        bases: tuple[type, ...],
+        namespace: dict[str, Any],
+        *,
+        kind: str | None = None,
+        queue: str = "default",
+        retry: RetryPolicy | None = None,
+        timeout: float = 60.0,
+        bundle: int = 100,
+        lane: str | None = None,
+        on: type[Struct] | None = None,
+        **struct_options: Any,
+    ) -> Any:
+        payload: Any = super().__new__(mcls, name, bases, namespace, frozen=True, **struct_options)
+        if kind is not None:
+            if kind in KINDS:
+                raise ValueError(f"kind {kind!r} is declared twice")
+            if on is not None and (missing := set(payload.__struct_fields__) - set(on.__struct_fields__)):
+                raise ValueError(
+                    f"kind {kind!r} needs {', '.join(sorted(missing))}, which {on.__name__} does not carry"
+                )
+            KINDS[kind] = JobKind(kind, queue, retry or Backoff(), timeout, bundle, lane, on, payload)
+            payload.kind = KINDS[kind]
+        return payload
+
+
+class JobArgs(Struct, metaclass=JobArgsMeta):
+    """The base of every payload. Small and free of secrets: it is stored, shown to operators and kept in dead letters."""
+
+
+def kind_of_class(payload: type[JobArgs]) -> JobKind:
+    """The kind that this payload class declares."""
+    return payload.kind  # type: ignore[attr-defined,no-any-return]  # set by the metaclass
+
+
+def kind_of(args: JobArgs) -> JobKind:
+    """The kind of this payload."""
+    return kind_of_class(type(args))
+
+
+def find_kind(name: str) -> JobKind:
+    """The kind of this name. Raises UnknownJobKind."""
+    try:
+        return KINDS[name]
+    except KeyError:
+        raise UnknownJobKind(name) from None
+
+
+def queues() -> list[str]:
+    """Every queue that some kind names."""
+    return sorted({kind.queue for kind in KINDS.values()})
+
+
+def consumers_of(event: type[Struct]) -> list[JobKind]:
+    """The kinds declared with `on=` this event."""
+    return [kind for kind in KINDS.values() if kind.on is event]

@@ -1,0 +1,1 @@
+"""Reports: asked for, written row by row, downloaded."""

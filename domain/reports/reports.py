@@ -1,0 +1,88 @@
+"""Reports: asked for by a tenant, written by a job, downloaded while they are kept."""
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Connection, Row, insert, select, text, update
+
+from domain.errors import NotFound
+from domain.event_types import ReportCompleted
+from domain.events import Occurrence, publish
+from domain.ids import new_id
+from domain.job_kinds import GenerateReport
+from domain.jobs.outbox import NewJob, enqueue, new_job
+from domain.tables import jobs, reports
+
+_WITH_JOB = select(reports, jobs.c.state.label("job_state")).join(jobs, jobs.c.id == reports.c.job_id, isouter=True)
+
+
+def request_report(
+    tx: Connection, tenant_id: UUID, *, type_: str, format_: str, since: datetime, until: datetime, trace: str | None
+) -> tuple[Row[Any], NewJob]:
+    """A report and the job that writes it."""
+    report_id = new_id()
+    job = new_job(GenerateReport(report_id), tenant_id=tenant_id, trace_context=trace)
+    tx.execute(
+        insert(reports).values(
+            id=report_id,
+            tenant_id=tenant_id,
+            type=type_,
+            format=format_,
+            period_from=since,
+            period_to=until,
+            job_id=job.id,
+        )
+    )
+    enqueue(tx, [job])
+    return get_report(tx, tenant_id, report_id), job
+
+
+def get_report(tx: Connection, tenant_id: UUID, report_id: UUID) -> Row[Any]:
+    """One report with the state of its job. Raises NotFound, also for another tenant's."""
+    row = tx.execute(_WITH_JOB.where(reports.c.tenant_id == tenant_id, reports.c.id == report_id)).first()
+    if row is None:
+        raise NotFound(resource="Report")
+    return row
+
+
+def list_reports(tx: Connection, tenant_id: UUID, *, after: UUID | None, limit: int) -> Sequence[Row[Any]]:
+    """Reports, newest first, those before the id `after`."""
+    query = _WITH_JOB.where(reports.c.tenant_id == tenant_id).order_by(reports.c.id.desc()).limit(limit)
+    return tx.execute(query if after is None else query.where(reports.c.id < after)).all()
+
+
+_ORDERS_IN_PERIOD = text(
+    """
+    SELECT id, created_at, status, reason, customer_email, currency, total FROM orders
+     WHERE tenant_id = :tenant_id AND created_at >= :since AND created_at < :until
+     ORDER BY created_at, id
+    """
+)
+
+
+def count_orders(tx: Connection, report: Row[Any]) -> int:
+    """How many rows the report will have, as of now."""
+    count = text(
+        "SELECT count(*) FROM orders WHERE tenant_id = :tenant_id AND created_at >= :since AND created_at < :until"
+    )
+    return int(tx.execute(count, _period(report)).scalar_one())
+
+
+def orders_in_period(tx: Connection, report: Row[Any], rows_at_once: int = 2_000) -> Iterator[Sequence[Row[Any]]]:
+    """The tenant's orders in the report's period, oldest first, in batches: memory stays flat however many there are."""
+    streaming = tx.execution_options(stream_results=True, yield_per=rows_at_once)
+    yield from streaming.execute(_ORDERS_IN_PERIOD, _period(report)).partitions()
+
+
+def complete_report(tx: Connection, report: Row[Any], object_key: str, row_count: int, byte_count: int) -> None:
+    """The report's file can be downloaded, and `report.completed` is published."""
+    values = {"object_key": object_key, "row_count": row_count, "byte_count": byte_count}
+    tx.execute(update(reports).where(reports.c.id == report.id).values(values))
+    event = ReportCompleted(report_id=report.id, row_count=row_count)
+    publish(tx, [Occurrence(report.tenant_id, report.id, 1, event)])
+
+
+def _period(report: Row[Any]) -> dict[str, Any]:
+    return {"tenant_id": report.tenant_id, "since": report.period_from, "until": report.period_to}

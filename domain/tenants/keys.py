@@ -1,0 +1,81 @@
+"""API keys in PostgreSQL: made, shown once, looked up by their public id."""
+
+import hmac
+import os
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+import msgspec
+from sqlalchemy import Connection, Row, Select, delete, insert, select
+from sqlalchemy.dialects.postgresql import insert as upsert
+
+from domain.errors import NotFound
+from domain.ids import new_id
+from domain.tables import api_keys, tenants
+from domain.tenants.key_rules import KeyParts, format_key, parse_key
+
+#: What a key may do. `api` is a tenant's own business, `admin` its catalogue and stock.
+SCOPES = ("api", "admin")
+
+
+class Caller(msgspec.Struct, frozen=True):
+    """Who a valid key speaks for."""
+
+    tenant_id: UUID
+    key_id: str
+    scopes: frozenset[str]
+
+
+def ensure_tenant(tx: Connection, name: str) -> UUID:
+    """The id of the tenant of this name, made now if there is none."""
+    tx.execute(upsert(tenants).values(id=new_id(), name=name).on_conflict_do_nothing())
+    found: UUID = tx.execute(select(tenants.c.id).where(tenants.c.name == name)).scalar_one()
+    return found
+
+
+def create_key(
+    tx: Connection, tenant_id: UUID, name: str, scopes: Sequence[str], expires_at: datetime | None = None
+) -> str:
+    """A new key in the clear: it is stored as a hash and never shown again."""
+    key = format_key(os.urandom(6), os.urandom(32))
+    parts = parse_key(key)
+    if parts is None:
+        raise AssertionError("a key that this module made does not parse")
+    tx.execute(
+        insert(api_keys).values(
+            id=parts.id,
+            tenant_id=tenant_id,
+            name=name,
+            secret_hash=parts.secret_hash,
+            scopes=list(scopes),
+            expires_at=expires_at,
+        )
+    )
+    return key
+
+
+def find_caller(tx: Connection, parts: KeyParts) -> Caller | None:
+    """Who this key speaks for; None when it is unknown, revoked or expired. Compares in constant time."""
+    row = tx.execute(select(api_keys).where(api_keys.c.id == parts.id)).first()
+    if row is None or not hmac.compare_digest(bytes(row.secret_hash), parts.secret_hash):
+        return None
+    if row.expires_at is not None and row.expires_at <= datetime.now(UTC):
+        return None
+    return Caller(row.tenant_id, row.id, frozenset(row.scopes))
+
+
+def list_keys(tx: Connection) -> Sequence[Row[Any]]:
+    """Every key with its tenant's name, without its hash."""
+    shown = [column for column in api_keys.c if column.name != "secret_hash"]
+    query: Select[Any] = select(*shown, tenants.c.name.label("tenant")).join(
+        tenants, api_keys.c.tenant_id == tenants.c.id
+    )
+    return tx.execute(query.order_by(api_keys.c.created_at)).all()
+
+
+def revoke_key(tx: Connection, key_id: str) -> None:
+    """The key opens nothing any more, within seconds everywhere. Raises NotFound."""
+    if not tx.execute(delete(api_keys).where(api_keys.c.id == key_id)).rowcount:
+        raise NotFound(resource="API key")

@@ -1,0 +1,121 @@
+"""Webhook endpoints: who wants which events, where to, and with which secrets they are signed."""
+
+import os
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
+
+import msgspec
+from sqlalchemy import Connection, Row, delete, insert, select, text, update
+
+from domain.errors import NotFound
+from domain.ids import new_id
+from domain.job_kinds import DeliverWebhook
+from domain.jobs.kind import kind_of_class
+from domain.lanes.lanes import disable_lane, drop_lane, endpoint_lane, open_lane
+from domain.tables import events, webhook_endpoints
+from domain.vault import seal, unseal
+
+SECRET_BYTES = 32
+_QUEUE = kind_of_class(DeliverWebhook).queue
+
+
+class RetryOverride(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
+    """An endpoint's own schedule in place of the kind's: waits double from `base_seconds` up to `cap_seconds`."""
+
+    max_attempts: int
+    base_seconds: float
+    cap_seconds: float = 86_400.0
+
+
+class Subscriber(msgspec.Struct, frozen=True):
+    """What a delivery needs to know of its endpoint; `secrets` are in the clear, newest first."""
+
+    id: UUID
+    url: str
+    secrets: list[bytes]
+    retry: RetryOverride | None
+
+
+def create_endpoint(
+    tx: Connection, key: bytes, tenant_id: UUID, url: str, event_types: Sequence[str], retry: RetryOverride | None
+) -> tuple[Row[Any], bytes]:
+    """An endpoint with a fresh secret and an open lane. Answers the row and the secret, which is shown only here."""
+    endpoint_id, secret = new_id(), os.urandom(SECRET_BYTES)
+    tx.execute(
+        insert(webhook_endpoints).values(
+            id=endpoint_id,
+            tenant_id=tenant_id,
+            url=url,
+            event_types=sorted(set(event_types)),
+            secrets=[seal(key, secret, _place(endpoint_id))],
+            retry=None if retry is None else msgspec.to_builtins(retry),
+        )
+    )
+    open_lane(tx, endpoint_lane(endpoint_id), _QUEUE)
+    return get_endpoint(tx, tenant_id, endpoint_id), secret
+
+
+def get_endpoint(tx: Connection, tenant_id: UUID, endpoint_id: UUID) -> Row[Any]:
+    """One endpoint. Raises NotFound, also for another tenant's."""
+    c = webhook_endpoints.c
+    row = tx.execute(select(webhook_endpoints).where(c.tenant_id == tenant_id, c.id == endpoint_id)).first()
+    if row is None:
+        raise NotFound(resource="Webhook endpoint")
+    return row
+
+
+def list_endpoints(tx: Connection, tenant_id: UUID, *, after: UUID | None, limit: int) -> Sequence[Row[Any]]:
+    """Endpoints, newest first, those before the id `after`."""
+    c = webhook_endpoints.c
+    query = select(webhook_endpoints).where(c.tenant_id == tenant_id).order_by(c.id.desc()).limit(limit)
+    return tx.execute(query if after is None else query.where(c.id < after)).all()
+
+
+_CANCEL_DELIVERIES = text(
+    """
+    WITH gone AS (DELETE FROM outbox WHERE lane = :lane RETURNING job_id)
+    UPDATE jobs SET state = 'cancelled', version = version + 1, finished_at = clock_timestamp()
+      FROM gone WHERE jobs.id = gone.job_id AND state IN ('scheduled', 'queued', 'retrying')
+    """
+)
+
+
+def delete_endpoint(tx: Connection, tenant_id: UUID, endpoint_id: UUID) -> None:
+    """The endpoint, its lane and the deliveries still waiting for it are gone; those jobs are cancelled."""
+    get_endpoint(tx, tenant_id, endpoint_id)
+    lane = endpoint_lane(endpoint_id)
+    c = webhook_endpoints.c
+    tx.execute(delete(webhook_endpoints).where(c.tenant_id == tenant_id, c.id == endpoint_id))
+    tx.execute(_CANCEL_DELIVERIES, {"lane": lane})
+    drop_lane(tx, lane)
+
+
+def disable_endpoint(tx: Connection, endpoint_id: UUID, reason: str) -> None:
+    """The endpoint asked not to be sent to any more: its lane is closed, what waits for it is held."""
+    c = webhook_endpoints.c
+    values = {"disabled_at": text("clock_timestamp()"), "disabled_reason": reason, "version": c.version + 1}
+    tx.execute(update(webhook_endpoints).where(c.id == endpoint_id, c.disabled_at.is_(None)).values(values))
+    disable_lane(tx, endpoint_lane(endpoint_id))
+
+
+def subscriber(tx: Connection, key: bytes, tenant_id: UUID, endpoint_id: UUID) -> Subscriber | None:
+    """What a delivery to this endpoint needs, or None when the endpoint has been deleted."""
+    try:
+        row = get_endpoint(tx, tenant_id, endpoint_id)
+    except NotFound:
+        return None
+    secrets = [unseal(key, bytes(sealed), _place(endpoint_id)) for sealed in row.secrets]
+    return Subscriber(row.id, row.url, secrets, msgspec.convert(row.retry, RetryOverride | None))
+
+
+def get_event(tx: Connection, tenant_id: UUID, event_id: UUID) -> Row[Any]:
+    """One event of this tenant. Raises NotFound."""
+    row = tx.execute(select(events).where(events.c.tenant_id == tenant_id, events.c.id == event_id)).first()
+    if row is None:
+        raise NotFound(resource="Event")
+    return row
+
+
+def _place(endpoint_id: UUID) -> str:
+    return f"webhook_endpoints.secrets:{endpoint_id}"
