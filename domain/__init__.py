@@ -1,1 +1,1 @@
-"""The rules and the transactions. No HTTP, no broker, no SMTP: whoever calls brings the open transaction and commits it."""
+"""The rules and the transactions. No HTTP, no broker, no SMTP; the caller brings the open transaction and commits."""

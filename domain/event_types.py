@@ -1,4 +1,4 @@
-"""The facts that can happen. Their fields, in camelCase, are the `data` that subscribers see; no personal data in them."""
+"""The facts that can happen. Their fields, in camelCase, are what subscribers see as `data`; none is personal."""
 
 from decimal import Decimal
 from typing import Any, ClassVar
@@ -13,7 +13,13 @@ class EventMeta(StructMeta):
     """Takes the stable name of an event as a class keyword: `class OrderConfirmed(Event, type="order.confirmed")`."""
 
     def __new__(
-        mcls, name: str, bases: tuple[type, ...], namespace: dict[str, Any], *, type: str = "", **options: Any
+        mcls,
+        name: str,
+        bases: tuple[type, ...],
+        namespace: dict[str, Any],
+        *,
+        type: str = "",  # noqa: A002  # the word of the declaration, as in CloudEvents
+        **options: Any,
     ) -> Any:
         event: Any = super().__new__(mcls, name, bases, namespace, frozen=True, kw_only=True, rename="camel", **options)
         if type:

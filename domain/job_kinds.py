@@ -1,6 +1,6 @@
 """Every kind of job on one page: its payload, queue, retry policy, timeout and bundle size. Bare numbers are seconds.
 
-To add a kind: declare it here, write its function in `workers/handlers/`. Nothing else changes; see docs/adding-a-kind.md.
+To add a kind: declare it here, write its function in `workers/handlers/`; see docs/adding-a-kind.md.
 """
 
 from uuid import UUID

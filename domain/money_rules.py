@@ -38,7 +38,7 @@ def exponent(currency: str) -> int:
 
 
 def to_minor(amount: Decimal, currency: str) -> int:
-    """An amount in minor units. Raises ValueError when it has more decimal places than its currency, or is no amount."""
+    """An amount in minor units. Raises ValueError for no amount, or more decimal places than the currency has."""
     if not amount.is_finite() or amount < 0 or amount > LARGEST_PRICE:
         raise ValueError("must be between 0 and 1000000000")
     minor = amount.scaleb(exponent(currency))

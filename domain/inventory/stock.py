@@ -63,7 +63,7 @@ def lock_stock(tx: Connection, keys: Sequence[StockKey]) -> dict[StockKey, int]:
 
 
 def move_stock(tx: Connection, movements: Sequence[Movement]) -> None:
-    """Counters and ledger change by these movements. The caller holds the locks; a CHECK refuses what would oversell."""
+    """Counters and ledger change by these movements. The caller holds the locks; a CHECK refuses to oversell."""
     if movements:
         rows = columns(movements)
         tx.execute(_APPLY, rows)

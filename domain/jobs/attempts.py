@@ -11,7 +11,6 @@ from uuid import UUID
 import msgspec
 from sqlalchemy import Connection, text
 
-
 #: How long a worker may be silent before its running jobs are taken over, and how often it speaks.
 LEASE_S = 8.0
 RENEW_EVERY_S = 2.0

@@ -1,7 +1,7 @@
 """Dead letters: what gave up, kept until an operator replays, edits and replays, or discards it. Each once.
 
-A replay keeps the job: same id, so the outside sees the same idempotency key; its allowance is raised, its history stays.
-An edited replay is a new job that names the old one. Both go through the outbox and into the audit log.
+A replay keeps the job: same id, so the outside sees the same idempotency key; its allowance is raised, its history
+stays. An edited replay is a new job that names the old one. Both go through the outbox and into the audit log.
 """
 
 from datetime import datetime

@@ -121,7 +121,8 @@ _FINISH = text(
                result = CAST(d.result AS jsonb), last_error = coalesce(CAST(d.error AS jsonb), j.last_error)
           FROM decided AS d JOIN held ON held.id = d.id
          WHERE j.id = d.id AND j.claim = d.claim AND j.id BETWEEN :lowest AND :highest
-     RETURNING j.*, held.attempt AS number, d.outcome, d.cause, d.error_class, d.error_message, d.fingerprint, d.detail),
+     RETURNING j.*, held.attempt AS number, d.outcome, d.cause, d.error_class, d.error_message, d.fingerprint,
+               d.detail),
     obliged AS (
         INSERT INTO outbox (job_id, queue, kind, priority, tenant_id, lane, due_at, alone)
         SELECT id, queue, kind, priority, tenant_id, lane, due_at, outcome = 'crashed'
@@ -148,9 +149,9 @@ _FINISH = text(
 def finish_if_held(tx: Connection, finishes: Sequence[Finish]) -> list[FinishedJob]:
     """Each job still held under its claim is what its finish says; its attempt is recorded. One statement for all.
 
-    A job that shall run again gets its outbox row, a job that gave up its dead letter, in the same statement. Jobs whose
-    lease was taken over are refused and missing from the answer. Callers use `domain.aftermath.settle`, which adds what
-    else becomes true when a job gives up.
+    A job that shall run again gets its outbox row, a job that gave up its dead letter, in the same statement. Jobs
+    whose lease was taken over are refused and missing from the answer. Callers use `domain.aftermath.settle`, which
+    adds what else becomes true when a job gives up.
     """
     if not finishes:
         return []

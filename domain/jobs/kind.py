@@ -38,7 +38,7 @@ KINDS: dict[str, JobKind] = {}
 class JobArgsMeta(StructMeta):
     """Takes the policy of a kind as class keywords, as in `class SendReceipt(JobArgs, kind="email.receipt", ...)`."""
 
-    def __new__(
+    def __new__(  # noqa: PLR0913  # one keyword per word of a declaration
         mcls,
         name: str,
         bases: tuple[type, ...],
@@ -67,7 +67,7 @@ class JobArgsMeta(StructMeta):
 
 
 class JobArgs(Struct, metaclass=JobArgsMeta):
-    """The base of every payload. Small and free of secrets: it is stored, shown to operators and kept in dead letters."""
+    """The base of every payload. Small and without secrets: it is stored, shown to operators, kept in dead letters."""
 
 
 def kind_of_class(payload: type[JobArgs]) -> JobKind:

@@ -47,7 +47,7 @@ class DueRow(msgspec.Struct, frozen=True):
     rings: int
 
 
-def new_job(
+def new_job(  # noqa: PLR0913  # keywords, each a column
     args: JobArgs,
     *,
     tenant_id: UUID,
@@ -75,7 +75,7 @@ def new_job(
     )
 
 
-#: Follows a CTE `new_jobs` with the columns of NewJob: the intake writes its orders and their root jobs in one statement.
+#: Follows a CTE `new_jobs` with the columns of NewJob, so that the intake writes orders and root jobs in one statement.
 INSERT_NEW_JOBS = """
     inserted AS (
         INSERT INTO jobs (id, tenant_id, kind, queue, state, priority, args, max_attempts, due_at, order_id, event_id,
@@ -99,7 +99,7 @@ _ENQUEUE = text(
             CAST(:parent_id AS uuid[]), CAST(:lane AS text[]), CAST(:trace_context AS text[]))
           AS t(id, tenant_id, kind, queue, args, max_attempts, priority, due_at, order_id, event_id, parent_id, lane,
                trace_context)),
-    """
+    """  # noqa: S608  # constants of ours
     + INSERT_NEW_JOBS
     + "SELECT count(*) FROM new_jobs"
 )
@@ -132,7 +132,7 @@ _RING_DUE = text(
             SELECT job_id FROM outbox
              WHERE queue = q.queue AND lane IS NULL AND due_at <= clock_timestamp()
              ORDER BY due_at LIMIT :limit FOR UPDATE SKIP LOCKED) AS o)
-    """
+    """  # noqa: S608  # constants of ours
     + _RING
 )
 
@@ -149,7 +149,7 @@ _RING_DUE_IN_LANES = text(
         SELECT o.job_id FROM open_lanes AS l CROSS JOIN LATERAL (
             SELECT job_id FROM outbox WHERE lane = l.name AND due_at <= clock_timestamp()
              ORDER BY due_at LIMIT least(l.free, :limit) FOR UPDATE SKIP LOCKED) AS o),
-    rung AS ("""
+    rung AS ("""  # noqa: S608  # constants of ours
     + _RING
     + """),
     served AS (

@@ -36,7 +36,8 @@ def take_over_expired(tx: Connection, limit: int = 200) -> list[FinishedJob]:
         job = ClaimedJob(*row)
         ending = Crashed(job.crashes + 1)
         policy = KINDS[job.kind].retry if job.kind in KINDS else Backoff()
-        finishes.append(finish_of(job, ending, decide(job.attempt, job.max_attempts, ending, policy, now, random())))
+        decision = decide(job.attempt, job.max_attempts, ending, policy, now, random())  # noqa: S311  # jitter
+        finishes.append(finish_of(job, ending, decision))
     return settle(tx, finishes)
 
 

@@ -133,7 +133,7 @@ class Decision(msgspec.Struct, frozen=True):
     cause: str | None = None
 
 
-def decide(
+def decide(  # noqa: C901, PLR0911  # one case per ending: the table reads best whole
     attempt: int, max_attempts: int, ending: Ending, policy: RetryPolicy, now: datetime, jitter: float
 ) -> Decision:
     """The next state of a job whose attempt number `attempt` ended like this at `now`, with `jitter` in [0, 1)."""

@@ -27,7 +27,7 @@ class Lane(msgspec.Struct, frozen=True):
 
 
 class Observation(msgspec.Struct, frozen=True):
-    """One job of the lane ended. `ok` None = it says nothing of the dependency. `park_s` = the dependency asked for it."""
+    """One job of the lane ended. `ok` None: it tells nothing of the dependency. `park_s`: what it asked for."""
 
     ok: bool | None
     latency_ms: int | None = None

@@ -106,7 +106,7 @@ _ACCEPT = text(
                CAST(NULL AS uuid) AS event_id, CAST(NULL AS uuid) AS parent_id, CAST(NULL AS text) AS lane,
                i.trace_context
           FROM incoming AS i JOIN accepted ON accepted.id = i.id),
-    """
+    """  # noqa: S608  # constants of ours
     + INSERT_NEW_JOBS
     + "SELECT id, created_at FROM accepted"
 )
@@ -123,8 +123,8 @@ _TWINS = text(
 def accept_orders(connection: Connection, orders: Sequence[IntakeOrder]) -> list[AcceptedOrder | LongshoreError]:
     """One answer per order, in order: durable when this returns on an autocommit connection.
 
-    An order whose key is known answers as the first one did, or IdempotencyKeyReused for another request. An unknown SKU
-    or a foreign currency is BodyInvalid and stores nothing. A database error fails the whole call: nothing is stored.
+    An order whose key is known answers as the first one did, or IdempotencyKeyReused for another request. An unknown
+    SKU or a foreign currency is BodyInvalid and stores nothing. A database error fails the whole call, storing nothing.
     """
     prices = _prices(connection, orders)
     problems = {index: found for index, order in enumerate(orders) if (found := _violations(order, prices))}

@@ -71,7 +71,7 @@ def count_orders(tx: Connection, report: Row[Any]) -> int:
 
 
 def orders_in_period(tx: Connection, report: Row[Any], rows_at_once: int = 2_000) -> Iterator[Sequence[Row[Any]]]:
-    """The tenant's orders in the report's period, oldest first, in batches: memory stays flat however many there are."""
+    """The tenant's orders in the report's period, oldest first, in batches: memory stays flat."""
     streaming = tx.execution_options(stream_results=True, yield_per=rows_at_once)
     yield from streaming.execute(_ORDERS_IN_PERIOD, _period(report)).partitions()
 

@@ -1,0 +1,91 @@
+"""What every process tells of itself: structured logs on stdout, and metrics under the names of the field.
+
+A leaf: imports nothing of ours. Logs are one JSON object per line; they never carry a secret, an address or a payload.
+"""
+
+import logging
+import sys
+from collections.abc import MutableMapping
+from typing import Any
+
+import structlog
+from prometheus_client import Counter, Gauge, Histogram
+
+LATENCY_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+DURATION_BUCKETS = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0)
+
+HTTP_REQUESTS = Counter("http_requests", "Requests answered, by route template.", ["method", "route", "status"])
+HTTP_DURATION = Histogram(
+    "http_request_duration_seconds",
+    "From the request's first byte to the answer's start.",
+    ["method", "route"],
+    buckets=LATENCY_BUCKETS,
+)
+ORDERS_ACCEPTED = Counter("longshore_orders_accepted", "Orders made durable.")
+IDEMPOTENCY = Counter("longshore_idempotency", "Keys seen: new, replayed or mismatch.", ["outcome"])
+INTAKE_FLUSH_SIZE = Histogram(
+    "longshore_intake_flush_orders", "Orders per commit.", buckets=(1, 2, 5, 10, 20, 50, 100, 200)
+)
+OUTBOX_RINGS = Counter(
+    "longshore_outbox_rings", "Obligations rung; `again` = nobody had claimed them.", ["queue", "again"]
+)
+RELAY_PASS = Histogram("longshore_outbox_relay_batch_seconds", "One pass of the relay.", buckets=LATENCY_BUCKETS)
+JOB_ATTEMPTS = Counter("longshore_job_attempts", "Attempts ended, by outcome.", ["kind", "outcome"])
+JOB_DURATION = Histogram(
+    "longshore_job_duration_seconds", "From the claim to the end of the attempt.", ["kind"], buckets=DURATION_BUCKETS
+)
+JOB_WAIT = Histogram("longshore_job_wait_seconds", "From due to claimed.", ["kind"], buckets=DURATION_BUCKETS)
+JOBS_IN_PROGRESS = Gauge("longshore_jobs_in_progress", "Jobs this process holds.")
+FINISHES_REFUSED = Counter("longshore_finishes_refused", "Finishes that the fence refused: the lease was taken over.")
+RESCUES = Counter("longshore_rescues", "Jobs taken over from silent workers.", ["queue"])
+QUEUE_DEPTH = Gauge("longshore_queue_depth", "Jobs by queue and state, from PostgreSQL.", ["queue", "state"])
+OUTBOX_OLDEST = Gauge("longshore_outbox_oldest_seconds", "Age of the oldest obligation nobody has rung.", ["queue"])
+BUILD = Gauge("longshore_build_info", "1, labelled with the version that runs.", ["version"])
+
+_SECRET_WORDS = ("secret", "password", "token", "authorization", "api_key", "apikey", "dsn", "email")
+
+
+def configure_logging(*, level: str, log_format: str, process: str, environment: str, version: str) -> None:
+    """Every log line of this process, the libraries' included, goes to stdout as one event with these defaults."""
+    structlog.contextvars.bind_contextvars(service=f"longshore-{process}", version=version, environment=environment)
+    shared: list[Any] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", key="timestamp"),
+        redact,
+    ]
+    rendered: list[Any] = (
+        [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()]
+        if log_format == "json"
+        else [structlog.dev.ConsoleRenderer(colors=True)]
+    )
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(level.upper())),
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *rendered],
+        )
+    )
+    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    for chatty in ("dramatiq", "aiohttp.access", "mail.log", "granian.access", "_granian"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+    BUILD.labels(version).set(1)
+
+
+def redact(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Values under a name that sounds like a secret or an address are masked, however they came into the event."""
+    for name in event:
+        if any(word in name.lower() for word in _SECRET_WORDS):
+            event[name] = "***"
+    return event
+
+
+def log(name: str) -> Any:
+    """A logger; events are dotted words, such as `job.retrying`, with their facts as keywords."""
+    return structlog.get_logger(name)

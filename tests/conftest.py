@@ -1,0 +1,42 @@
+"""Real servers for every test that asks: one stack per session, one fresh database per test.
+
+`stack` and what builds on it use the embedded servers, or those of TEST_DATABASE_URL and TEST_REDIS_URL.
+"""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from ops.stack import Stack
+
+MARKED_FOLDERS = ("integration", "end_to_end")
+
+
+@dataclass(frozen=True)
+class GivenServers:
+    """Servers that somebody else runs: reachable, but not ours to kill."""
+
+    database_url: str
+    redis_url: str
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        for folder in MARKED_FOLDERS:
+            if folder in item.path.parts:
+                item.add_marker(folder)
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack | GivenServers]:
+    """Both servers, running. A test that kills one starts a Stack of its own."""
+    match os.environ.get("TEST_DATABASE_URL"), os.environ.get("TEST_REDIS_URL"):
+        case str(database_url), str(redis_url):
+            yield GivenServers(database_url, redis_url)
+        case _:
+            folder: Path = tmp_path_factory.mktemp("stack")
+            with Stack(folder) as running:
+                yield running

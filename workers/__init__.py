@@ -1,0 +1,1 @@
+"""The processes: outbox -> relay -> broker -> executor -> recorded outcome. Imports domain, never api."""

@@ -1,0 +1,1 @@
+"""The real side of the outside world: one door per outside system."""

@@ -1,0 +1,95 @@
+"""Mail out over SMTP: one connection per thread, kept open; every failure sorted into ours, theirs and for good.
+
+Plain handlers are synchronous, so the standard library's client serves without an event loop.
+"""
+
+import smtplib
+import ssl
+from email.message import EmailMessage
+from email.utils import formatdate
+from threading import local
+from urllib.parse import unquote, urlsplit
+from uuid import UUID
+
+from domain.jobs.retry_policy import DependencyDown, PermanentFailure, RetryLater
+from domain.lanes.lanes import SMTP
+
+TIMEOUT_S = 10.0
+#: A server that greylists wants to see the same mail again after some minutes.
+GREYLIST_S = 300.0
+
+
+class Mailer:
+    """Thread-safe. `url` is smtp://, smtp+starttls:// or smtps:// with optional user:password@."""
+
+    def __init__(self, url: str, sender: str) -> None:
+        self._url, self._sender = urlsplit(url), sender
+        self._kept = local()
+
+    def send(self, mail: EmailMessage, idempotency_key: UUID) -> None:
+        """The server has taken responsibility for the mail. Its Message-ID is the same on every attempt of a job.
+
+        Raises DependencyDown when the server cannot be reached, RetryLater when it says not now, PermanentFailure when
+        it will never take this mail. A connection lost after the data was sent is none of these: the mail may be out.
+        """
+        self._complete(mail, idempotency_key)
+        client = self._client()
+        try:
+            client.send_message(mail)
+        except smtplib.SMTPRecipientsRefused as error:
+            self._judge(max(code for code, _ in error.recipients.values()), error)
+        except smtplib.SMTPResponseException as error:
+            self._drop()
+            self._judge(error.smtp_code, error)
+        except (OSError, smtplib.SMTPException):
+            self._drop()
+            raise
+
+    def _complete(self, mail: EmailMessage, idempotency_key: UUID) -> None:
+        mail["From"] = self._sender
+        mail["Date"] = formatdate(usegmt=True)
+        mail["Message-ID"] = f"<{idempotency_key}@{self._sender.rpartition('@')[2].rstrip('>')}>"
+
+    def _client(self) -> smtplib.SMTP:
+        kept: smtplib.SMTP | None = getattr(self._kept, "client", None)
+        if kept is not None and _answers(kept):
+            return kept
+        self._drop()
+        try:
+            self._kept.client = self._open()
+        except (OSError, smtplib.SMTPException) as error:
+            raise DependencyDown(SMTP, f"the mail server cannot be reached: {type(error).__name__}") from error
+        client: smtplib.SMTP = self._kept.client
+        return client
+
+    def _open(self) -> smtplib.SMTP:
+        host, port = self._url.hostname or "127.0.0.1", self._url.port or 0
+        if self._url.scheme == "smtps":
+            client: smtplib.SMTP = smtplib.SMTP_SSL(host, port, timeout=TIMEOUT_S, context=ssl.create_default_context())
+        else:
+            client = smtplib.SMTP(host, port, timeout=TIMEOUT_S)
+        if self._url.scheme == "smtp+starttls":
+            client.starttls(context=ssl.create_default_context())
+        if self._url.username:
+            client.login(unquote(self._url.username), unquote(self._url.password or ""))
+        return client
+
+    def _drop(self) -> None:
+        client: smtplib.SMTP | None = getattr(self._kept, "client", None)
+        if client is not None:
+            client.close()
+        self._kept.client = None
+
+    def _judge(self, code: int, error: Exception) -> None:
+        if code in {421, 454}:
+            raise DependencyDown(SMTP, f"the mail server answers {code}") from error
+        if 400 <= code < 500:
+            raise RetryLater(GREYLIST_S, f"the mail server answers {code}") from error
+        raise PermanentFailure(f"the mail server refuses the mail: {code}") from error
+
+
+def _answers(client: smtplib.SMTP) -> bool:
+    try:
+        return client.noop()[0] == 250
+    except (OSError, smtplib.SMTPException):
+        return False

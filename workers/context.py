@@ -1,0 +1,176 @@
+"""What a handler gets beside its arguments: who it is, what it may use, and how its effects commit with its outcome."""
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Generic, TypeVar
+from uuid import UUID
+
+import msgspec
+from sqlalchemy import Connection, Engine
+
+from domain.event_types import Event
+from domain.events import Occurrence
+from domain.jobs.attempts import ClaimedJob, hold, report_progress_if_held
+from domain.jobs.finish import finish_of
+from domain.jobs.retry_policy import Ending, Snooze, Snoozed, Succeeded
+from domain.lanes.lane_rules import Observation
+from domain.reports.store import ReportStore
+from ops.telemetry import log
+from workers.clients.guarded_http import GuardedHttp
+from workers.clients.mailer import Mailer
+from workers.decision import decided
+from workers.holdings import Holdings
+from workers.recorder import Outcome, write_outcomes
+
+Args = TypeVar("Args")
+Answer = TypeVar("Answer")
+
+
+class LeaseLost(Exception):
+    """Another worker has taken the job over: nothing of this attempt may commit."""
+
+
+class Cancelled(Exception):
+    """Somebody asked for this job to be cancelled, and its handler stopped."""
+
+
+class Resources(msgspec.Struct, frozen=True):
+    """What the process built once and every handler may use."""
+
+    engine: Engine
+    holdings: Holdings
+    mailer: Mailer
+    http: GuardedHttp
+    reports: ReportStore
+    secret_key: bytes
+
+
+class JobContext:
+    """One attempt of one job."""
+
+    def __init__(self, job: ClaimedJob, resources: Resources, timeout_s: float) -> None:
+        self.job_id: UUID = job.id
+        self.tenant_id: UUID = job.tenant_id
+        self.attempt = job.attempt
+        self.max_attempts = job.max_attempts
+        self.claim = job.claim
+        self.deadline = time.monotonic() + timeout_s
+        self.mailer, self.http, self.reports = resources.mailer, resources.http, resources.reports
+        self.secret_key = resources.secret_key
+        self.log = log(job.kind).bind(job_id=str(job.id), attempt=job.attempt, **_request(job))
+        #: What a poller of the job sees, unless the handler returns something.
+        self.result: object = None
+        #: What operators see of this attempt.
+        self.detail: dict[str, Any] | None = None
+        #: What this attempt tells about the job's lane.
+        self.seen: Observation | None = None
+        self.occurrences: list[Occurrence] = []
+        self.finished = False
+        self._job, self._resources = job, resources
+        self._connection: Connection | None = None
+
+    @property
+    def connection(self) -> Connection:
+        """A connection for reading, opened at first use and closed after the attempt."""
+        if self._connection is None:
+            self._connection = self._resources.engine.connect()
+        return self._connection
+
+    def close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+
+    async def in_thread(self, function: Callable[[Connection], Answer]) -> Answer:
+        """For async handlers: the function with a connection of its own, in a thread, committed when it returns."""
+
+        def run() -> Answer:
+            with self._resources.engine.begin() as tx:
+                return function(tx)
+
+        return await asyncio.to_thread(run)
+
+    def progress(self, done: int, total: int | None = None, message: str = "") -> None:
+        """What a poller of the job sees while it runs. Raises Cancelled when somebody asked for that."""
+        with self._resources.engine.begin() as tx:
+            report_progress_if_held(tx, self._job, done, total, message)
+        self.stop_if_cancelled()
+
+    def stop_if_cancelled(self) -> None:
+        """A good place to stop, if somebody asked for this job to be cancelled: raises Cancelled."""
+        if self._resources.holdings.is_cancelled(self.job_id):
+            raise Cancelled
+
+    def publish(self, event: Event, subject: UUID | None = None, sequence: int = 1) -> None:
+        """The event is published in the transaction that records this attempt's success, and only then."""
+        trace = self._job.trace_context
+        self.occurrences.append(Occurrence(self.tenant_id, subject or self.job_id, sequence, event, trace))
+
+    @contextmanager
+    def transaction(self) -> Iterator[Connection]:
+        """Database effects and the success of the job commit together, or not at all.
+
+        Raises LeaseLost, before any effect, when another worker has taken the job over. Set `ctx.result` inside.
+        """
+        with self._resources.engine.begin() as tx:
+            if not hold(tx, [self._job]):
+                raise LeaseLost
+            yield tx
+            write_outcomes(tx, [self.outcome(Succeeded(self.result))])
+        self.finished = True
+
+    def outcome(self, ending: Ending) -> Outcome:
+        """The record of this attempt. Its events count only if it succeeded."""
+        finish = finish_of(self._job, ending, decided(self._job, ending), self.detail)
+        occurrences = self.occurrences if isinstance(ending, Succeeded) else ()
+        return Outcome(self._job, finish, self.seen, occurrences)
+
+
+class BundleJob(msgspec.Struct, Generic[Args]):
+    """One job of a bulk bundle: its arguments, and the ending its handler gives it."""
+
+    job: ClaimedJob
+    args: Args
+    ending: Ending = Succeeded()
+
+    @property
+    def id(self) -> UUID:
+        return self.job.id
+
+    def succeed(self, result: object) -> None:
+        self.ending = Succeeded(result)
+
+    def snooze(self, seconds: float, why: str) -> None:
+        """This job is too early; its mates are not held up."""
+        self.ending = Snoozed(seconds, str(Snooze(seconds, why)))
+
+
+class BundleContext(Generic[Args]):
+    """A bundle of jobs of one kind for a bulk handler, all of whose effects commit in one transaction."""
+
+    def __init__(self, jobs: list[BundleJob[Args]], resources: Resources) -> None:
+        self._jobs, self._resources = jobs, resources
+        self.finished = False
+
+    @contextmanager
+    def transaction(self) -> Iterator[tuple[Connection, list[BundleJob[Args]]]]:
+        """The open transaction, and the jobs still held under their claims. Effects and endings commit together.
+
+        Jobs that another worker has taken over are missing from the list; the handler must leave them alone.
+        """
+        with self._resources.engine.begin() as tx:
+            held_ids = hold(tx, [mate.job for mate in self._jobs])
+            held = [mate for mate in self._jobs if mate.id in held_ids]
+            yield tx, held
+            write_outcomes(tx, [_outcome(mate) for mate in held])
+        self.finished = True
+
+
+def _outcome(mate: BundleJob[Any]) -> Outcome:
+    return Outcome(mate.job, finish_of(mate.job, mate.ending, decided(mate.job, mate.ending)))
+
+
+def _request(job: ClaimedJob) -> dict[str, str]:
+    request_id = (job.trace_context or {}).get("requestId")
+    return {"request_id": request_id} if request_id else {}

@@ -1,0 +1,226 @@
+"""One bundle: claim > decode > perform > decide > record.
+
+Duplicates fall out at the claim. A job that fails, hangs or cannot be decoded costs its mates nothing: each outcome is
+recorded by itself, as soon as it is known.
+"""
+
+import asyncio
+import traceback
+from collections.abc import Sequence
+from threading import Thread
+from typing import Any
+from uuid import UUID
+
+import msgspec
+from sqlalchemy.exc import DBAPIError
+from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
+
+from domain.jobs.attempts import ClaimedJob, start_if_due
+from domain.jobs.kind import JobKind, UnknownJobKind, find_kind
+from domain.jobs.retry_policy import Cancelled as CancelledEnding
+from domain.jobs.retry_policy import DependencyDown, Ending, Errored, Snoozed, Succeeded, ending_of
+from domain.lanes.lane_rules import Observation
+from ops.telemetry import JOB_ATTEMPTS, JOB_WAIT, JOBS_IN_PROGRESS, log
+from workers.context import BundleContext, BundleJob, Cancelled, JobContext, LeaseLost, Resources
+from workers.recorder import Recorder
+from workers.registry import HANDLERS, Handler, Mode
+
+logger = log(__name__)
+
+_UNKNOWN_TIMEOUT_S = 60.0
+#: Deadlock, serialization failure, lock timeout: nothing is wrong with the job, the same transaction may work now.
+_TRANSIENT = {"40P01", "40001", "55P03"}
+
+
+class Executor:
+    """Runs bundles for one worker process. `run_bundle` is called by many threads."""
+
+    def __init__(self, resources: Resources, recorder: Recorder, worker_id: UUID) -> None:
+        self._resources, self._recorder, self._worker_id = resources, recorder, worker_id
+        self._claims = resources.engine.execution_options(isolation_level="AUTOCOMMIT")
+        self._loop = asyncio.new_event_loop()
+        self.stopping = False
+        Thread(target=self._loop.run_forever, name="event-loop", daemon=True).start()
+
+    def run_bundle(self, kind: str, ids: Sequence[str]) -> None:  # noqa: ARG002  # the rows know their kind
+        """The jobs of this bell that were really due are run and their outcomes recorded. Never raises for a job."""
+        jobs = self._claim([UUID(hex=word) for word in ids])
+        for name in {job.kind for job in jobs}:  # a forged bell may mix kinds
+            self._run_kind(name, [job for job in jobs if job.kind == name])
+
+    def hand_back(self, jobs: Sequence[ClaimedJob]) -> None:
+        """These jobs, claimed but not done, wait for another worker at once, without having used an attempt."""
+        for job in jobs:
+            self._record(job, Snoozed(0.0, "the worker is stopping", handed_back=True))
+
+    def expire(self, job: ClaimedJob, timeout_s: float) -> None:
+        """The job's time is up: this attempt has failed, whatever its handler still does."""
+        self._record(job, Errored("TimedOut", f"no result after {timeout_s:g} s"), seen=Observation(False))
+
+    def close(self) -> None:
+        """The event loop stops; async handlers still running are cancelled."""
+        asyncio.run_coroutine_threadsafe(self._resources.http.close(), self._loop).result(5)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+
+    def _claim(self, ids: Sequence[UUID]) -> list[ClaimedJob]:
+        if self.stopping:
+            return []
+        with self._claims.connect() as connection:
+            jobs = start_if_due(connection, ids, self._worker_id)
+        for job in jobs:
+            JOB_WAIT.labels(job.kind).observe(max(0.0, (job.started_at - job.due_at).total_seconds()))
+        return jobs
+
+    def _run_kind(self, name: str, jobs: list[ClaimedJob]) -> None:
+        try:
+            kind: JobKind | None = find_kind(name)
+        except UnknownJobKind:
+            kind = None
+        self._resources.holdings.hold(jobs, kind.timeout_s if kind else _UNKNOWN_TIMEOUT_S)
+        JOBS_IN_PROGRESS.set(len(self._resources.holdings))
+        handler = HANDLERS.get(name)
+        if kind is None or handler is None:
+            for job in jobs:
+                self._record(job, Errored("UnknownJobKind", f"this worker knows no kind {name}"))
+        else:
+            self._perform(kind, handler, self._decode(kind, jobs))
+
+    def _decode(self, kind: JobKind, jobs: Sequence[ClaimedJob]) -> list[tuple[ClaimedJob, Any]]:
+        decoded = []
+        for job in jobs:
+            try:
+                decoded.append((job, kind.decode(job.args)))
+            except msgspec.ValidationError as error:
+                self._record(job, Errored("UndecodablePayload", str(error)))
+        return decoded
+
+    def _perform(self, kind: JobKind, handler: Handler, work: list[tuple[ClaimedJob, Any]]) -> None:
+        match handler.mode:
+            case Mode.PLAIN:
+                for job, args in work:
+                    self._run_plain(handler, job, args, kind.timeout_s)
+            case Mode.ASYNC:
+                asyncio.run_coroutine_threadsafe(self._run_all(handler, work, kind.timeout_s), self._loop).result()
+            case Mode.BULK:
+                self._run_bulk(handler, work)
+
+    def _run_plain(self, handler: Handler, job: ClaimedJob, args: Any, timeout_s: float) -> None:
+        if self.stopping:
+            return self.hand_back([job])
+        if not self._resources.holdings.start(job):
+            return None
+        ctx = JobContext(job, self._resources, timeout_s)
+        try:
+            returned = handler.run(args, ctx)
+            ending: Ending | None = Succeeded(ctx.result if returned is None else returned)
+        except Exception as error:  # noqa: BLE001  # whatever a handler raises is the outcome of its job
+            ending = _ending(error, ctx)
+        finally:
+            ctx.close()
+        return self._conclude(job, ctx, ending)
+
+    async def _run_all(self, handler: Handler, work: Sequence[tuple[ClaimedJob, Any]], timeout_s: float) -> None:
+        await asyncio.gather(*(self._run_async(handler, job, args, timeout_s) for job, args in work))
+
+    async def _run_async(self, handler: Handler, job: ClaimedJob, args: Any, timeout_s: float) -> None:
+        if not self._resources.holdings.start(job):
+            return
+        ctx = JobContext(job, self._resources, timeout_s)
+        try:
+            async with asyncio.timeout(timeout_s):
+                returned = await handler.run(args, ctx)
+            ending: Ending | None = Succeeded(ctx.result if returned is None else returned)
+        except Exception as error:  # noqa: BLE001  # whatever a handler raises is the outcome of its job
+            ending = _ending(error, ctx)
+        self._conclude(job, ctx, ending)
+
+    def _run_bulk(self, handler: Handler, work: Sequence[tuple[ClaimedJob, Any]]) -> None:
+        if self.stopping:
+            return self.hand_back([job for job, _ in work])
+        work = [(job, args) for job, args in work if self._resources.holdings.start(job)]
+        if not work:
+            return None
+        try:
+            self._run_bundle_transaction(handler, work)
+        except Exception as error:  # noqa: BLE001  # whatever a handler raises is the outcome of its jobs
+            if len(work) > 1:
+                logger.warning("bundle.split", kind=work[0][0].kind, jobs=len(work), error=type(error).__name__)
+                for job, args in work:  # one of them is to blame: by itself it fails by itself
+                    self._run_bulk(handler, [(job, args)])
+            else:
+                self._record(work[0][0], ending_of(error, traceback.format_exc()))
+        return None
+
+    def _run_bundle_transaction(self, handler: Handler, work: Sequence[tuple[ClaimedJob, Any]]) -> None:
+        for again in Retrying(
+            retry=retry_if_exception(_is_transient),
+            stop=stop_after_attempt(5),
+            wait=wait_random_exponential(multiplier=0.02, max=0.5),
+            reraise=True,
+        ):
+            with again:
+                bundle: BundleContext[Any] = BundleContext(
+                    [BundleJob(job, args) for job, args in work], self._resources
+                )
+                handler.run(bundle)
+        self._resources.holdings.forget(job.id for job, _ in work)
+        JOB_ATTEMPTS.labels(work[0][0].kind, "succeeded").inc(len(work))
+        logger.info("bundle.done", kind=work[0][0].kind, jobs=len(work), request_ids=_request_ids(work))
+
+    def _conclude(self, job: ClaimedJob, ctx: JobContext, ending: Ending | None) -> None:
+        """Record what the handler ended with, unless it committed its own success, lost its lease, or was overtaken."""
+        if ctx.finished or ending is None:
+            self._resources.holdings.forget([job.id])
+            if ctx.finished:
+                ctx.log.info("job.succeeded")
+            return
+        if self._resources.holdings.decide(job):
+            _tell(ctx, ending)
+            JOB_ATTEMPTS.labels(job.kind, type(ending).__name__.lower()).inc()
+            ctx.seen = ctx.seen or _default_observation(ending)
+            self._recorder.put(ctx.outcome(ending))
+
+    def _record(self, job: ClaimedJob, ending: Ending, seen: Observation | None = None) -> None:
+        """An ending that no handler gave."""
+        if self._resources.holdings.decide(job):
+            ctx = JobContext(job, self._resources, 0.0)
+            ctx.seen = seen
+            _tell(ctx, ending)
+            JOB_ATTEMPTS.labels(job.kind, type(ending).__name__.lower()).inc()
+            self._recorder.put(ctx.outcome(ending))
+
+
+def _ending(error: Exception, ctx: JobContext) -> Ending | None:
+    """None = another worker has the job, so there is nothing to record."""
+    if isinstance(error, LeaseLost):
+        ctx.log.warning("job.lease_lost")
+        return None
+    if isinstance(error, Cancelled):
+        return CancelledEnding()
+    if isinstance(error, DependencyDown):
+        ctx.seen = Observation(False, down=True)
+    if isinstance(error, TimeoutError) and not error.args:
+        return Errored("TimedOut", "no result in time")
+    return ending_of(error, traceback.format_exc())
+
+
+def _default_observation(ending: Ending) -> Observation:
+    return Observation(True) if isinstance(ending, Succeeded) else Observation(None)
+
+
+def _tell(ctx: JobContext, ending: Ending) -> None:
+    match ending:
+        case Succeeded() | CancelledEnding():
+            ctx.log.info("job.ended", ending=type(ending).__name__.lower())
+        case Errored(error_class=error_class):
+            ctx.log.warning("job.errored", error=error_class)
+        case _:
+            ctx.log.info("job.postponed", ending=type(ending).__name__.lower())
+
+
+def _is_transient(error: BaseException) -> bool:
+    return isinstance(error, DBAPIError) and getattr(error.orig, "sqlstate", None) in _TRANSIENT
+
+
+def _request_ids(work: Sequence[tuple[ClaimedJob, Any]]) -> list[str]:
+    return [trace["requestId"] for job, _ in work[:10] if (trace := job.trace_context) and "requestId" in trace]

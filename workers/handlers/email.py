@@ -1,0 +1,47 @@
+"""The mails a customer gets about an order."""
+
+from email.message import EmailMessage
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Row
+
+from domain.job_kinds import MailOrderConfirmed, MailOrderRejected
+from domain.money_rules import to_major
+from domain.orders.queries import get_order, lines_of
+from workers.context import JobContext
+from workers.registry import handles
+
+
+@handles(MailOrderConfirmed)
+def mail_order_confirmed(args: MailOrderConfirmed, ctx: JobContext) -> None:
+    order, lines = _load(args.order_id, ctx)
+    bought = "\n".join(
+        f"  {line.quantity} x {line.sku} at {to_major(line.unit_price, order.currency)} {order.currency}"
+        for line in lines
+    )
+    total = f"{to_major(order.total, order.currency)} {order.currency}"
+    text = f"Thank you for your order {order.id}.\n\n{bought}\n\nTotal: {total}\n\nWe are packing it now.\n"
+    _send(ctx, order, f"Your order {order.id} is confirmed", text)
+
+
+@handles(MailOrderRejected)
+def mail_order_rejected(args: MailOrderRejected, ctx: JobContext) -> None:
+    order, lines = _load(args.order_id, ctx)
+    wanted = ", ".join(f"{line.quantity} x {line.sku}" for line in lines)
+    text = f"We are sorry: your order {order.id} ({wanted}) cannot be served, because we are out of stock.\n"
+    _send(ctx, order, f"Your order {order.id} cannot be served", text)
+
+
+def _load(order_id: UUID, ctx: JobContext) -> tuple[Row[Any], list[Row[Any]]]:
+    order = get_order(ctx.connection, ctx.tenant_id, order_id)
+    return order, lines_of(ctx.connection, ctx.tenant_id, [order_id])[order_id]
+
+
+def _send(ctx: JobContext, order: Row[Any], subject: str, text: str) -> None:
+    mail = EmailMessage()
+    mail["To"] = order.customer_email
+    mail["Subject"] = subject
+    mail.set_content(text)
+    ctx.mailer.send(mail, idempotency_key=ctx.job_id)
+    ctx.detail = {"subject": subject}

@@ -1,0 +1,44 @@
+"""The inventory's kinds, in bulk: a hot SKU costs one lock and one commit per bundle, not per order."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Connection
+
+from domain.inventory.reservations import release, reserve, ship
+from domain.job_kinds import ReleaseInventory, ReserveInventory, ShipInventory
+from workers.context import BundleContext
+from workers.registry import handles_bulk
+
+Args = ReserveInventory | ReleaseInventory | ShipInventory
+Settle = Callable[[Connection, Mapping[UUID, UUID], Mapping[UUID, dict[str, str] | None]], dict[UUID, dict[str, Any]]]
+
+
+@handles_bulk(ReserveInventory)
+def reserve_inventory(bundle: BundleContext[ReserveInventory]) -> None:
+    """Out of stock is a result, not a failure: the order is rejected, the job has succeeded."""
+    _run(bundle, reserve)
+
+
+@handles_bulk(ReleaseInventory)
+def release_inventory(bundle: BundleContext[ReleaseInventory]) -> None:
+    """A cancel may overtake the reservation: then it waits for it, a second at a time."""
+    _run(bundle, release)
+
+
+@handles_bulk(ShipInventory)
+def ship_inventory(bundle: BundleContext[ShipInventory]) -> None:
+    _run(bundle, ship)
+
+
+def _run(bundle: BundleContext[Any], settle_stock: Settle) -> None:
+    with bundle.transaction() as (tx, jobs):
+        job_of = {mate.args.order_id: mate.id for mate in jobs}
+        trace_of = {mate.args.order_id: mate.job.trace_context for mate in jobs}
+        results = settle_stock(tx, job_of, trace_of) if jobs else {}
+        for mate in jobs:
+            if mate.args.order_id in results:
+                mate.succeed(results[mate.args.order_id])
+            else:
+                mate.snooze(1.0, "the order is not decided yet")

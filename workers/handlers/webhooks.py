@@ -1,0 +1,105 @@
+"""Delivering an event to one subscriber: signed anew on each attempt, over the same bytes, under one constant id."""
+
+import time
+from datetime import UTC, datetime
+from random import random
+
+import msgspec
+from sqlalchemy import Connection
+
+from domain.job_kinds import DeliverWebhook
+from domain.jobs.retry_policy import Backoff, PermanentFailure, RetryLater, Snooze
+from domain.lanes.lane_rules import Observation
+from domain.webhooks.answer_rules import (
+    AbortMessage,
+    Answer,
+    Delivered,
+    DisableEndpoint,
+    Postponed,
+    Retry,
+    Throttled,
+    Verdict,
+    judge,
+)
+from domain.webhooks.cloud_event import encode_event
+from domain.webhooks.endpoints import RetryOverride, Subscriber, disable_endpoint, get_event, subscriber
+from domain.webhooks.signature_rules import message_id, signed_headers
+from workers.context import JobContext
+from workers.registry import handles
+
+
+class Parcel(msgspec.Struct, frozen=True):
+    """What goes to whom."""
+
+    to: Subscriber
+    event_type: str
+    body: bytes
+
+
+@handles(DeliverWebhook)
+async def deliver_webhook(args: DeliverWebhook, ctx: JobContext) -> dict[str, object] | None:
+    """No transaction is open while the endpoint is spoken to."""
+    parcel = await ctx.in_thread(lambda tx: _pack(tx, args, ctx))
+    if parcel is None:
+        return {"code": "ENDPOINT_DELETED"}
+    headers = signed_headers(
+        parcel.to.secrets, message_id(args.event_id), time.time_ns() // 1_000_000, parcel.body, parcel.event_type
+    )
+    answer = await ctx.http.post(parcel.to.url, parcel.body, {**headers, "content-type": "application/json"})
+    ctx.detail = _shown(answer)
+    verdict = judge(answer, datetime.now(UTC))
+    ctx.seen = _observation(verdict, answer)
+    if isinstance(verdict, DisableEndpoint):
+        reason = verdict.reason
+        await ctx.in_thread(lambda tx: disable_endpoint(tx, args.endpoint_id, reason))
+    return _conclude(verdict, parcel.to.retry, ctx.attempt)
+
+
+def _pack(tx: Connection, args: DeliverWebhook, ctx: JobContext) -> Parcel | None:
+    to = subscriber(tx, ctx.secret_key, ctx.tenant_id, args.endpoint_id)
+    if to is None:
+        return None
+    event = get_event(tx, ctx.tenant_id, args.event_id)
+    return Parcel(to, event.type, encode_event(event))
+
+
+def _shown(answer: Answer) -> dict[str, object]:
+    """What operators and the endpoint's owner see of one exchange."""
+    shown = msgspec.structs.asdict(answer)
+    return {name: value for name, value in shown.items() if value not in (None, "")}
+
+
+def _observation(verdict: Verdict, answer: Answer) -> Observation:
+    match verdict:
+        case Delivered(pause_seconds=pause_s):
+            return Observation(True, answer.duration_ms, park_s=pause_s)
+        case Throttled(after_seconds=after_s) | Retry(after_seconds=int(after_s), park=True):
+            return Observation(False, answer.duration_ms, park_s=after_s)
+        case Retry():
+            return Observation(False, answer.duration_ms)
+        case _:
+            return Observation(None)
+
+
+def _conclude(verdict: Verdict, override: RetryOverride | None, attempt: int) -> dict[str, object] | None:
+    """The verdict in the words a handler ends with."""
+    match verdict:
+        case Delivered() | DisableEndpoint(delivered=True):
+            return {"code": "DELIVERED"}
+        case AbortMessage(reason=reason) | DisableEndpoint(reason=reason):
+            raise PermanentFailure(reason)
+        case Throttled(after_seconds=after_s, reason=reason) | Postponed(after_seconds=after_s, reason=reason):
+            raise Snooze(after_s, reason)
+        case Retry(after_seconds=int(after_s), reason=reason):
+            raise RetryLater(after_s, reason)
+        case Retry(reason=reason):
+            raise DeliveryFailed(reason) if override is None else RetryLater(_wait_s(override, attempt), reason)
+
+
+def _wait_s(override: RetryOverride, attempt: int) -> float:
+    backoff = Backoff(override.max_attempts, override.base_seconds, override.cap_seconds)
+    return backoff.delay_s(attempt, 0.5 + random() / 2)  # noqa: S311  # jitter
+
+
+class DeliveryFailed(Exception):
+    """The endpoint did not take the message; the kind's timetable says when to try again."""

@@ -1,0 +1,138 @@
+"""Writes how attempts ended: gathered from all threads of the process, one transaction for whatever waits.
+
+Nothing waits for a slow bundle mate, and nothing is dropped: while PostgreSQL is away the outcomes queue up here, and
+an outcome that cannot be stored as it is becomes one that can.
+"""
+
+import os
+import time
+from collections.abc import Sequence
+from queue import Empty, SimpleQueue
+from threading import Event as Flag
+from threading import Thread
+
+import msgspec
+from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
+
+from domain.aftermath import settle
+from domain.events import Occurrence, publish
+from domain.jobs.attempts import ClaimedJob
+from domain.jobs.finish import Finish, FinishedJob, finish_of
+from domain.jobs.retry_policy import Errored
+from domain.lanes.lane_rules import Observation
+from domain.lanes.lanes import move_lanes
+from ops.telemetry import FINISHES_REFUSED, log
+from workers.decision import decided
+from workers.holdings import Holdings
+
+logger = log(__name__)
+
+MOST_AT_ONCE = 1_000
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """One ended attempt: the row that records it, what it tells about its lane, and the events it publishes."""
+
+    job: ClaimedJob
+    finish: Finish
+    seen: Observation | None = None
+    occurrences: Sequence[Occurrence] = ()
+
+
+class Recorder:
+    """One thread, one connection. `put` from any thread; `close` returns when everything put before is written."""
+
+    def __init__(self, engine: Engine, holdings: Holdings) -> None:
+        self._engine, self._holdings = engine, holdings
+        self._queue: SimpleQueue[Outcome] = SimpleQueue()
+        self._closing = Flag()
+        self._thread = Thread(target=self._run, name="recorder", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def put(self, outcome: Outcome) -> None:
+        """Will be written within milliseconds; in order of arrival for one job."""
+        self._queue.put(outcome)
+
+    def close(self, timeout_s: float) -> bool:
+        """Everything put so far is written, True; or the time is up, False."""
+        self._closing.set()
+        self._thread.join(timeout_s)
+        return not self._thread.is_alive()
+
+    def _run(self) -> None:
+        try:
+            while not (self._closing.is_set() and self._queue.empty()):
+                if batch := self._gather():
+                    self._write(batch)
+        except BaseException:
+            # A worker that cannot record must not go on claiming; its leases run out and others take over.
+            logger.exception("recorder.died")
+            os._exit(1)
+
+    def _gather(self) -> list[Outcome]:
+        batch: list[Outcome] = []
+        try:
+            batch.append(self._queue.get(timeout=0.05))
+            while len(batch) < MOST_AT_ONCE:
+                batch.append(self._queue.get_nowait())
+        except Empty:
+            pass
+        return batch
+
+    def _write(self, batch: list[Outcome]) -> None:
+        """Until it is written. A lost connection or a deadlock is tried again; bad data is written row by row."""
+        while True:
+            try:
+                with self._engine.begin() as tx:
+                    finished = write_outcomes(tx, batch)
+            except (DataError, IntegrityError) as error:
+                logger.warning("recorder.bad_data", jobs=len(batch), error=type(error.orig).__name__)
+                self._write_otherwise(batch, error)
+                return
+            except DBAPIError as error:
+                logger.warning("recorder.waiting", jobs=len(batch), error=type(error.orig).__name__)
+                time.sleep(0.2)
+            else:
+                self._done(batch, finished)
+                return
+
+    def _write_otherwise(self, batch: Sequence[Outcome], error: DBAPIError) -> None:
+        if len(batch) == 1:
+            self._write_plainly(batch[0], error)
+        else:
+            for outcome in batch:
+                self._write([outcome])
+
+    def _write_plainly(self, outcome: Outcome, error: DBAPIError) -> None:
+        """What the handler wanted stored cannot be: the attempt failed, and says so without that data."""
+        ending = Errored(
+            "UnstorableOutcome", f"the outcome could not be stored: {type(error.orig).__name__}", permanent=True
+        )
+        if outcome.finish.error_class != ending.error_class:
+            job = outcome.job
+            self._write([Outcome(job, finish_of(job, ending, decided(job, ending)))])
+        else:
+            self._holdings.forget([outcome.job.id])  # the lease runs out and the rescuer takes over
+
+    def _done(self, batch: Sequence[Outcome], finished: Sequence[FinishedJob]) -> None:
+        self._holdings.forget(outcome.job.id for outcome in batch)
+        if refused := len(batch) - len(finished):
+            FINISHES_REFUSED.inc(refused)
+            logger.warning("finish.refused", jobs=refused)
+
+
+def write_outcomes(tx: Connection, batch: Sequence[Outcome]) -> list[FinishedJob]:
+    """The ended attempts, their events and lanes, in the caller's transaction. A refused finish publishes nothing."""
+    finished = settle(tx, [outcome.finish for outcome in batch])
+    written = {job.id for job in finished}
+    publish(tx, [event for outcome in batch if outcome.job.id in written for event in outcome.occurrences])
+    seen: dict[str, list[Observation]] = {}
+    for outcome in batch:
+        if outcome.job.lane is not None:
+            seen.setdefault(outcome.job.lane, []).append(outcome.seen or Observation(None))
+    if seen:
+        move_lanes(tx, seen)
+    return finished
