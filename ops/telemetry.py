@@ -47,15 +47,17 @@ _SECRET_WORDS = ("secret", "password", "token", "authorization", "api_key", "api
 
 def configure_logging(*, level: str, log_format: str, process: str, environment: str, version: str) -> None:
     """Every log line of this process, the libraries' included, goes to stdout as one event with these defaults."""
-    structlog.contextvars.bind_contextvars(service=f"longshore-{process}", version=version, environment=environment)
+    defaults = {"service": f"longshore-{process}", "version": version, "environment": environment}
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
+        lambda _logger, _method, event: {**defaults, **event},
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", key="timestamp"),
         redact,
     ]
     rendered: list[Any] = (
-        [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()]
+        # Plain tracebacks: those with local variables would show secrets.
+        [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
         if log_format == "json"
         else [structlog.dev.ConsoleRenderer(colors=True)]
     )

@@ -20,15 +20,13 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry
 
+from domain.jobs.outbox import MOST_RELAY_BELLS, RELAY_BELL
 from ops.telemetry import log
 
 logger = log(__name__)
 
 #: The one actor: every bell asks for it.
 ACTOR = "run_bundle"
-#: Where whoever committed new obligations wakes the relay.
-RELAY_BELL = "longshore:relay"
-_MOST_RELAY_BELLS = 16
 
 
 def connect_redis(url: str, *, timeout_s: float = 2.0) -> Redis:
@@ -57,7 +55,7 @@ def ring_relay(redis: Redis) -> None:
     """The relay wakes now instead of at its next poll. The list stays short when no relay is running."""
     with redis.pipeline(transaction=False) as pipe:
         pipe.lpush(RELAY_BELL, b"1")
-        pipe.ltrim(RELAY_BELL, 0, _MOST_RELAY_BELLS - 1)
+        pipe.ltrim(RELAY_BELL, 0, MOST_RELAY_BELLS - 1)
         pipe.execute()
 
 
@@ -70,11 +68,11 @@ class DoorbellBroker(Broker):
         super().__init__(middleware=[])
         self.redis = redis
         self.closing = False
-        self.queues: set[str] = set()
+        self.queues: dict[str, None] = {}
 
     def declare_queue(self, queue_name: str) -> None:
         if queue_name not in self.queues:
-            self.queues.add(queue_name)
+            self.queues[queue_name] = None
             self.emit_after("declare_queue", queue_name)
 
     def consume(self, queue_name: str, prefetch: int = 1, timeout: int = 1_000) -> Consumer:

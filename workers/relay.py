@@ -13,9 +13,9 @@ from sqlalchemy import Engine, text
 from sqlalchemy.exc import DBAPIError
 
 from domain.jobs.kind import queues
-from domain.jobs.outbox import DueRow, ring_due, ring_due_in_lanes
+from domain.jobs.outbox import RELAY_BELL, DueRow, ring_due, ring_due_in_lanes
 from ops.telemetry import OUTBOX_RINGS, RELAY_PASS, log
-from workers.broker import RELAY_BELL, bell, bell_list
+from workers.broker import bell, bell_list
 from workers.bundle_rules import bundles_of
 
 logger = log(__name__)

@@ -9,7 +9,7 @@ from typing import Any
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import Connection, Row, select, text
+from sqlalchemy import Connection, Row, Select, func, select, text
 
 from domain.audit import record_act
 from domain.errors import BodyInvalid, DeadLetterResolved, NotFound, Violation
@@ -30,7 +30,35 @@ class DeadLetterFilter(msgspec.Struct, frozen=True):
 
 def find_dead_letters(tx: Connection, wanted: DeadLetterFilter, limit: int = 100) -> list[Row[Any]]:
     """The newest dead letters that match, newest first."""
-    query = select(dead_letters).order_by(dead_letters.c.id.desc()).limit(limit)
+    return list(
+        tx.execute(_matching(select(dead_letters), wanted).order_by(dead_letters.c.id.desc()).limit(limit)).all()
+    )
+
+
+def match_dead_letters(tx: Connection, wanted: DeadLetterFilter) -> list[UUID]:
+    """The ids of all dead letters that match, oldest first: the frozen plan of a bulk replay or discard."""
+    return list(tx.execute(_matching(select(dead_letters.c.id), wanted).order_by(dead_letters.c.id)).scalars())
+
+
+def group_dead_letters(tx: Connection, wanted: DeadLetterFilter, limit: int = 100) -> list[Row[Any]]:
+    """The cases: dead letters that match, one row per kind and fingerprint, the largest group first.
+
+    Each carries the error of its newest member, and when the first and the last of them died.
+    """
+    letter, count, times = dead_letters.c, func.count().label("count"), dead_letters.c.died_at
+    spans = (count, func.min(times).label("first_died_at"), func.max(times).label("last_died_at"))
+    grouped = _matching(select(letter.kind, letter.fingerprint, *spans), wanted).group_by(
+        letter.kind, letter.fingerprint
+    )
+    cases = grouped.order_by(count.desc(), letter.fingerprint).limit(limit).subquery("cases")
+    mates = _matching(select(letter.snapshot["error"]), wanted).where(
+        letter.kind == cases.c.kind, letter.fingerprint == cases.c.fingerprint
+    )
+    newest_error = mates.order_by(letter.id.desc()).limit(1).scalar_subquery().label("error")
+    return list(tx.execute(select(cases, newest_error).order_by(cases.c.count.desc(), cases.c.fingerprint)).all())
+
+
+def _matching(query: Select[Any], wanted: DeadLetterFilter) -> Select[Any]:
     if wanted.kind:
         query = query.where(dead_letters.c.kind == wanted.kind)
     if wanted.fingerprint:
@@ -40,7 +68,7 @@ def find_dead_letters(tx: Connection, wanted: DeadLetterFilter, limit: int = 100
     if wanted.resolved is not None:
         resolution = dead_letters.c.resolution
         query = query.where(resolution.is_not(None) if wanted.resolved else resolution.is_(None))
-    return list(tx.execute(query).all())
+    return query
 
 
 def get_dead_letter(tx: Connection, dead_letter_id: UUID) -> Row[Any]:

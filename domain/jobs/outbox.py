@@ -13,6 +13,10 @@ from sqlalchemy import Connection, text
 from domain.ids import new_id
 from domain.jobs.kind import JobArgs, kind_of
 
+#: Where in Redis whoever committed new obligations wakes the relay; it holds at most so many wake-ups.
+RELAY_BELL = "longshore:relay"
+MOST_RELAY_BELLS = 16
+
 #: How long a rung row waits for its claim before it rings again: below 8 s at first, doubling, at most 60 s.
 FIRST_VISIBILITY_S = 7
 LONGEST_VISIBILITY_S = 60

@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, Row, text
 
 from domain.lanes.lane_rules import FULL_ROOM, Lane, Observation, observed, room_of
 
@@ -26,6 +27,13 @@ _MOVE = text(
     UPDATE lanes SET state = :state, parked_until = :parked_until, failures = :failures, latency_ms = :latency_ms,
            room = :room, in_flight = greatest(0, in_flight - :ended)
      WHERE name = :name
+    """
+)
+_LIST = text(
+    """
+    SELECT name, queue, state, parked_until, failures, latency_ms, room, in_flight,
+           (SELECT count(*) FROM outbox WHERE lane = name) AS waiting
+      FROM lanes ORDER BY array_position(ARRAY['disabled', 'parked', 'slow', 'healthy'], state), name
     """
 )
 
@@ -68,3 +76,8 @@ def move_lanes(tx: Connection, seen: Mapping[str, Sequence[Observation]]) -> Non
                 "ended": len(seen[name]),
             },
         )
+
+
+def list_lanes(tx: Connection) -> Sequence[Row[Any]]:
+    """Every lane, those in trouble first, with how many jobs wait in it."""
+    return tx.execute(_LIST).all()

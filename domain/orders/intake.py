@@ -18,8 +18,8 @@ from domain.jobs.outbox import INSERT_NEW_JOBS, columns
 
 _ROOT = kind_of_class(ReserveInventory)
 
-#: In minor units; well inside a bigint.
-LARGEST_TOTAL = 10**17
+#: In minor units: 15 digits, which a JSON number carries exactly everywhere.
+LARGEST_TOTAL = 10**15
 
 
 class IntakeLine(msgspec.Struct, frozen=True):

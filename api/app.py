@@ -1,0 +1,124 @@
+"""The API as an ASGI application. Importing or creating it opens no port and no connection; serving it does."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from litestar import Litestar, Request, Router
+from litestar.di import Provide
+from litestar.exceptions import HTTPException
+from litestar.openapi import OpenAPIConfig
+from litestar.openapi.plugins import SwaggerRenderPlugin
+from litestar.openapi.spec import Components, SecurityScheme
+from litestar.static_files import create_static_files_router
+from sqlalchemy import Engine
+
+from api.auth import KeyAuthentication, KeyRing
+from api.envelope import answer_error
+from api.ingress import Ingress
+from api.media_type import JsonOnly
+from api.observe import Api
+from api.relay_bell import RelayBell
+from api.routes import errors, jobs, orders, products, reports, webhook_endpoints
+from api.routes.health import Readiness, health, live, ready
+from api.routes.metrics import Depths, metrics
+from domain.database import connect
+from domain.reports.store import ReportStore
+from domain.tenants.keys import Caller
+from ops import VERSION
+from ops.settings import Settings
+from ops.telemetry import log
+
+logger = log(__name__)
+
+STATIC = Path(__file__).parent / "static"
+#: One connection per thread that may serve a request.
+POOL_SIZE = 20
+STATEMENT_TIMEOUT_MS = 5_000
+
+
+def create_app(settings: Settings, schema: str | None = None) -> Litestar:
+    """The application. `schema` is the migration it needs: readiness fails at any other."""
+    engine = connect(
+        settings.database_url, process="api", pool_size=POOL_SIZE, statement_timeout_ms=STATEMENT_TIMEOUT_MS
+    )
+    intake_engine = connect(settings.database_url, process="ingress", pool_size=1)
+    bell = RelayBell(settings.redis_url)
+    readiness = Readiness(engine, bell, settings.required_for_readiness, schema)
+    ingress = Ingress(intake_engine, bell.ring)
+    business = Router(
+        settings.api_prefix,
+        route_handlers=[orders.router, jobs.router, products.router, reports.router, webhook_endpoints.router],
+        middleware=[KeyAuthentication, JsonOnly()],
+        security=[{"apiKeyAuth": []}, {"bearerAuth": []}],
+    )
+    assets = create_static_files_router("/api-docs/assets", [STATIC / "swagger-ui"], include_in_schema=False)
+    store, depths = ReportStore(settings.reports_url), Depths()
+    app = Api(
+        route_handlers=[business, errors.router, live, ready, health, metrics, assets],
+        dependencies={
+            "caller": Provide(_caller, sync_to_thread=False),
+            "engine": _always(engine),
+            "ingress": _always(ingress),
+            "bell": _always(bell),
+            "readiness": _always(readiness),
+            "settings": _always(settings),
+            "store": _always(store),
+            "depths": _always(depths),
+        },
+        exception_handlers={HTTPException: answer_error, Exception: answer_error},
+        lifespan=[_lifespan(bell, ingress, readiness, (engine, intake_engine))],
+        openapi_config=_openapi(),
+        request_max_body_size=settings.max_body_bytes,
+        logging_config=None,
+        debug=False,
+    )
+    app.state.key_ring = KeyRing(engine)
+    return app
+
+
+def _caller(request: Request[Caller, Any, Any]) -> Caller:
+    return request.user
+
+
+def _always(value: Any) -> Provide:
+    return Provide(lambda: value, use_cache=True, sync_to_thread=False)
+
+
+def _lifespan(bell: RelayBell, ingress: Ingress, readiness: Readiness, engines: tuple[Engine, ...]) -> Any:
+    @asynccontextmanager
+    async def lifespan(_app: Litestar) -> AsyncIterator[None]:
+        async with bell, ingress:
+            logger.info("process_started", role="api")
+            yield
+            readiness.stopping = True
+        for engine in engines:
+            engine.dispose()
+        logger.info("shutdown_complete", role="api")
+
+    return lifespan
+
+
+def _openapi() -> OpenAPIConfig:
+    assets = "/api-docs/assets"
+    page = SwaggerRenderPlugin(
+        js_url=f"{assets}/swagger-ui-bundle.js",
+        css_url=f"{assets}/swagger-ui.css",
+        standalone_preset_js_url=f"{assets}/swagger-ui-standalone-preset.js",
+        favicon=f'<link rel="icon" href="{assets}/favicon-32x32.png">',
+        path="/",
+    )
+    return OpenAPIConfig(
+        title="Longshore",
+        version=VERSION,
+        description="Orders in, 202 once they are durable, and every piece of work behind them done.",
+        path="/api-docs",
+        render_plugins=[page],
+        components=Components(
+            security_schemes={
+                "apiKeyAuth": SecurityScheme(type="apiKey", name="X-API-Key", security_scheme_in="header"),
+                "bearerAuth": SecurityScheme(type="http", scheme="bearer"),
+            }
+        ),
+    )

@@ -1,0 +1,69 @@
+"""Who is calling: an API key as `X-API-Key` or `Authorization: Bearer`, before anything else of the request is read."""
+
+import time
+from typing import Any
+
+import anyio.to_thread
+from litestar.connection import ASGIConnection
+from litestar.handlers import BaseRouteHandler
+from litestar.middleware import AbstractAuthenticationMiddleware, AuthenticationResult
+from sqlalchemy import Engine
+
+from domain.errors import Forbidden, Unauthenticated
+from domain.tenants.key_rules import KeyParts, parse_key
+from domain.tenants.keys import Caller, find_caller
+
+#: A revoked or expired key still opens for this long: the price of not asking PostgreSQL on every request.
+REMEMBER_S = 5.0
+_MOST_REMEMBERED = 10_000
+
+
+class KeyRing:
+    """Looks keys up, and remembers the answer for a few seconds. Unknown keys are not remembered."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._known: dict[KeyParts, tuple[float, Caller]] = {}
+
+    async def caller(self, key: str) -> Caller:
+        """Who this key speaks for. Raises Unauthenticated."""
+        parts = parse_key(key)
+        if parts is None:
+            raise Unauthenticated
+        remembered = self._known.get(parts)
+        if remembered is not None and time.monotonic() - remembered[0] < REMEMBER_S:
+            return remembered[1]
+        found = await anyio.to_thread.run_sync(self._find, parts)
+        if found is None:
+            self._known.pop(parts, None)
+            raise Unauthenticated
+        if len(self._known) >= _MOST_REMEMBERED:
+            self._known.clear()
+        self._known[parts] = (time.monotonic(), found)
+        return found
+
+    def _find(self, parts: KeyParts) -> Caller | None:
+        with self._engine.connect() as connection:
+            return find_caller(connection, parts)
+
+
+class KeyAuthentication(AbstractAuthenticationMiddleware):
+    """401 wins over everything else that is wrong with a request."""
+
+    async def authenticate_request(self, connection: ASGIConnection[Any, Any, Any, Any]) -> AuthenticationResult:
+        keys: KeyRing = connection.app.state.key_ring
+        return AuthenticationResult(user=await keys.caller(_presented(connection)), auth=None)
+
+
+def _presented(connection: ASGIConnection[Any, Any, Any, Any]) -> str:
+    key = connection.headers.get("x-api-key")
+    if key is not None:
+        return key
+    scheme, _, token = connection.headers.get("authorization", "").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else ""
+
+
+def requires_admin(connection: ASGIConnection[Any, Any, Any, Any], _handler: BaseRouteHandler) -> None:
+    """A guard: the caller's key has the scope `admin`. Raises Forbidden."""
+    if "admin" not in connection.user.scopes:
+        raise Forbidden(scope="admin")

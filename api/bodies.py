@@ -1,0 +1,30 @@
+"""What every request body has in common: camelCase, no unknown fields, no U+0000, which PostgreSQL's text refuses."""
+
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta, Struct
+
+Sku = Annotated[
+    str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", description="Stock keeping unit", examples=["MUG-1"])
+]
+Currency = Annotated[str, Meta(pattern=r"^[A-Z]{3}$", description="ISO 4217", examples=["USD"])]
+Email = Annotated[
+    str,
+    Meta(
+        pattern=r"^[^\s@\x00-\x1f\x7f]{1,64}@[^\s@\x00-\x1f\x7f]+\.[^\s@\x00-\x1f\x7f]+$",
+        max_length=254,
+        examples=["ada@example.com"],
+    ),
+]
+Name = Annotated[str, Meta(min_length=1, max_length=200)]
+
+
+class Body(Struct, frozen=True, rename="camel", forbid_unknown_fields=True, kw_only=True):
+    """The base of every request body."""
+
+    def __post_init__(self) -> None:
+        for field in msgspec.structs.fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, str) and "\x00" in value:
+                raise ValueError(f"{field.encode_name} must not contain U+0000")

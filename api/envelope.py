@@ -1,0 +1,209 @@
+"""The shape of every answer: one success envelope, one error body, which is RFC 9457 problem details and envelope.
+
+The HTTP status of each error code is in CODES and nowhere else. `api/routes/errors.py` serves the catalogue.
+"""
+
+from typing import Any, Generic, TypeVar
+
+import msgspec
+from litestar import Request, Response
+from litestar.exceptions import HTTPException, SerializationException, ValidationException
+from msgspec import Struct
+from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+from api.violations import violations_of
+from domain.errors import LongshoreError, Violation
+from ops.telemetry import log
+
+logger = log(__name__)
+
+Data = TypeVar("Data")
+RETRY_AFTER = {"Retry-After": "1"}
+
+
+class Success(Struct, Generic[Data], rename="camel", omit_defaults=True, kw_only=True):
+    """Every 2xx with a body."""
+
+    success: bool = msgspec.field(default_factory=lambda: True)  # a factory, so that it is never omitted
+    data: Data
+    links: dict[str, str] | None = None
+
+
+class Pagination(Struct, rename="camel"):
+    """Where the next page starts: send `nextCursor` back as `cursor`."""
+
+    next_cursor: str | None
+    has_more: bool
+
+
+class Page(Struct, Generic[Data], rename="camel", kw_only=True):
+    """A page of a list, newest first."""
+
+    success: bool = True
+    data: list[Data]
+    pagination: Pagination
+
+
+class Detail(Struct, rename={"in_": "in"}):
+    """One thing wrong with one field: `field` as written, `pointer` as in RFC 6901."""
+
+    field: str
+    pointer: str
+    in_: str
+    code: str
+    message: str
+
+
+class ErrorBody(Struct, rename="camel"):
+    """The envelope's view of the error."""
+
+    code: str
+    message: str
+    request_id: str
+    details: list[Detail]
+
+
+class Problem(Struct, rename="camel"):
+    """RFC 9457 problem details, with the envelope's members as its extension."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    instance: str
+    success: bool
+    error: ErrorBody
+
+
+class Code(Struct, frozen=True):
+    """An error code: its HTTP status, and what it means to a caller."""
+
+    status: int
+    title: str
+    retryable: bool = False
+
+
+CODES: dict[str, Code] = {
+    "BAD_REQUEST": Code(400, "The request cannot be understood"),
+    "MALFORMED_JSON": Code(400, "The body is not JSON"),
+    "VALIDATION_ERROR": Code(422, "The request does not fit its schema"),
+    "INVALID_CURSOR": Code(400, "The cursor was not made by this list"),
+    "IDEMPOTENCY_KEY_REQUIRED": Code(400, "An Idempotency-Key header is required"),
+    "UNAUTHENTICATED": Code(401, "A valid key is required"),
+    "FORBIDDEN": Code(403, "The key lacks a scope"),
+    "NOT_FOUND": Code(404, "There is no such thing"),
+    "METHOD_NOT_ALLOWED": Code(405, "The resource does not have this method"),
+    "CONFLICT": Code(409, "The request conflicts with the present state"),
+    "DUPLICATE_RESOURCE": Code(409, "It exists already"),
+    "INVALID_STATE": Code(409, "The present state does not allow this"),
+    "ORDER_NOT_CANCELLABLE": Code(409, "The order can no longer be cancelled"),
+    "JOB_NOT_FINISHED": Code(409, "The job has no result yet", retryable=True),
+    "INSUFFICIENT_STOCK": Code(422, "There is not enough stock"),
+    "IDEMPOTENCY_KEY_REUSED": Code(422, "The Idempotency-Key was used for another request"),
+    "PAYLOAD_TOO_LARGE": Code(413, "The body is too large"),
+    "UNSUPPORTED_MEDIA_TYPE": Code(415, "The body must be application/json, without encoding"),
+    "INTERNAL_ERROR": Code(500, "Something went wrong on our side", retryable=True),
+    "OVERLOADED": Code(503, "Too much is waiting", retryable=True),
+    "DEPENDENCY_UNAVAILABLE": Code(503, "The database does not answer", retryable=True),
+}
+_BY_STATUS = {
+    400: "BAD_REQUEST",
+    401: "UNAUTHENTICATED",
+    403: "FORBIDDEN",
+    404: "NOT_FOUND",
+    405: "METHOD_NOT_ALLOWED",
+    413: "PAYLOAD_TOO_LARGE",
+    415: "UNSUPPORTED_MEDIA_TYPE",
+}
+
+
+class Failure(Struct, frozen=True):
+    """An error on its way to becoming a body."""
+
+    code: str
+    status: int
+    message: str
+    violations: list[Violation] = []
+
+
+def answer_error(request: Request[Any, Any, Any], error: Exception) -> Response[Problem]:
+    """The one exception handler. Nothing of a driver or a stack trace reaches the caller; both are in the log."""
+    failure = classify(request, error)
+    if failure.status >= 500:
+        logger.error("request.failed", code=failure.code, path=request.url.path, method=request.method, exc_info=error)
+    return problem(request, failure, _headers(failure, error))
+
+
+def classify(request: Request[Any, Any, Any], error: Exception) -> Failure:  # noqa: PLR0911  # one case per sort
+    """Which code an exception is."""
+    match error:
+        case LongshoreError():
+            return Failure(error.code, CODES[error.code].status, str(error), error.violations)
+        case ValidationException():
+            return _invalid(request, error)
+        case HTTPException(status_code=400, __cause__=SerializationException()):
+            return Failure("MALFORMED_JSON", 400, "The body is not well-formed JSON.")
+        case HTTPException(status_code=status) if status in _BY_STATUS:
+            return Failure(_BY_STATUS[status], status, str(error.detail))
+        case UnicodeDecodeError() | RecursionError() | SerializationException():
+            return Failure("MALFORMED_JSON", 400, "The body is not well-formed JSON.")
+        case OperationalError() | InterfaceError() | PoolTimeout():
+            return Failure("DEPENDENCY_UNAVAILABLE", 503, "The database does not answer; try again shortly.")
+        case _:
+            return Failure("INTERNAL_ERROR", 500, "Something went wrong on our side.")
+
+
+def problem(request: Request[Any, Any, Any], failure: Failure, headers: dict[str, str]) -> Response[Problem]:
+    """The body of a failure, in the media type the caller asked for."""
+    request_id = request.scope.get("state", {}).get("request_id", "")
+    body = Problem(
+        type=f"/errors/{failure.code}",
+        title=CODES[failure.code].title,
+        status=failure.status,
+        detail=failure.message,
+        instance=f"urn:request:{request_id}",
+        success=False,
+        error=ErrorBody(failure.code, failure.message, request_id, [_detail(v, failure) for v in failure.violations]),
+    )
+    return Response(body, status_code=failure.status, media_type=_media_type(request), headers=headers)
+
+
+def _invalid(request: Request[Any, Any, Any], error: ValidationException) -> Failure:
+    sources = {entry.get("source") for entry in error.extra or [] if isinstance(entry, dict)}
+    if "body" not in sources:
+        found = [
+            Violation(str(entry.get("key", "")), str(entry.get("message", "")))
+            for entry in error.extra or []
+            if isinstance(entry, dict)
+        ]
+        return Failure("VALIDATION_ERROR", 400, "A parameter is not valid.", found)
+    body = violations_of(request)
+    if body is None:
+        return Failure("MALFORMED_JSON", 400, "The body is not well-formed JSON.")
+    return Failure("VALIDATION_ERROR", 422, "The body does not fit its schema.", body)
+
+
+def _detail(violation: Violation, failure: Failure) -> Detail:
+    place = "body" if failure.status == 422 else "parameter"
+    return Detail(violation.field, _pointer(violation.field), place, violation.code, violation.message)
+
+
+def _pointer(field: str) -> str:
+    """`lines[0].sku` as `#/lines/0/sku` (RFC 6901 in a URI fragment, as RFC 9457 shows it)."""
+    return "#/" + field.replace("[", ".").replace("]", "").replace(".", "/") if field else "#"
+
+
+def _headers(failure: Failure, error: Exception) -> dict[str, str]:
+    headers = dict(getattr(error, "headers", None) or {})
+    if failure.status == 401:
+        headers["WWW-Authenticate"] = 'Bearer realm="api", error="invalid_token"'  # RFC 6750, section 3
+    if failure.status == 503:
+        headers |= RETRY_AFTER
+    return headers
+
+
+def _media_type(request: Request[Any, Any, Any]) -> str:
+    accepted = request.headers.get("accept", "*/*")
+    plain = "application/json" in accepted and "*/*" not in accepted and "problem+json" not in accepted
+    return "application/json" if plain else "application/problem+json"

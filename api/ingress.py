@@ -1,0 +1,110 @@
+"""The intake: many concurrent requests, one statement and one commit, each answered when it is durable.
+
+Natural batching, no delay: while one flush is under way the next one gathers. What waits is bounded, and nothing is
+answered before its commit; a commit whose outcome is unknown is a 503, and the same Idempotency-Key resolves it.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+from sqlalchemy import Engine
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+
+from domain.errors import DependencyUnavailable, LongshoreError, Overloaded
+from domain.orders.intake import AcceptedOrder, IntakeOrder, accept_orders
+from ops.telemetry import INTAKE_FLUSH_SIZE, ORDERS_ACCEPTED, log
+
+logger = log(__name__)
+
+MOST_PER_FLUSH = 200
+MOST_WAITING = 5_000
+#: After this a caller is told 503; its order may still become durable, and its key finds it.
+DEADLINE_S = 2.0
+
+Answer = AcceptedOrder | LongshoreError
+Waiting = tuple[IntakeOrder, "asyncio.Future[Answer]"]
+
+
+class Ingress:
+    """One per API process, an async context: leaving it drains what waits."""
+
+    def __init__(self, engine: Engine, committed: Callable[[], None]) -> None:
+        self._engine = engine.execution_options(isolation_level="AUTOCOMMIT")
+        self._committed = committed
+        self._waiting: deque[Waiting] = deque()
+        self._wanted = asyncio.Event()
+        self._closing = False
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="ingress")
+        self._task: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> "Ingress":
+        self._task = asyncio.create_task(self._flush_when_wanted())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._closing = True
+        self._wanted.set()
+        if self._task is not None:
+            await self._task
+        self._thread.shutdown()
+
+    async def accept(self, order: IntakeOrder) -> AcceptedOrder:
+        """The order is durable when this returns.
+
+        Raises what `accept_orders` answers for it, Overloaded when too much waits, DependencyUnavailable when
+        PostgreSQL does not answer in time.
+        """
+        if self._closing or len(self._waiting) >= MOST_WAITING:
+            raise Overloaded
+        answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self._waiting.append((order, answer))
+        self._wanted.set()
+        try:
+            async with asyncio.timeout(DEADLINE_S):
+                outcome = await answer
+        except TimeoutError:
+            raise DependencyUnavailable from None
+        if isinstance(outcome, LongshoreError):
+            raise outcome
+        return outcome
+
+    async def _flush_when_wanted(self) -> None:
+        while not (self._closing and not self._waiting):
+            await self._wanted.wait()
+            self._wanted.clear()
+            while self._waiting:
+                await self._flush()
+
+    async def _flush(self) -> None:
+        batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), MOST_PER_FLUSH))]
+        batch = [waiting for waiting in batch if not waiting[1].done()]  # its caller has been told 503
+        if not batch:
+            return
+        loop = asyncio.get_running_loop()
+        answers = await loop.run_in_executor(self._thread, self._store, [order for order, _ in batch])
+        for (_, future), answer in zip(batch, answers, strict=True):
+            if not future.done():
+                future.set_result(answer)
+        if any(isinstance(answer, AcceptedOrder) and not answer.replayed for answer in answers):
+            self._committed()
+
+    def _store(self, orders: Sequence[IntakeOrder]) -> Sequence[Answer]:
+        """One answer per order. When the flush fails for a reason of one row, the rows are tried one by one."""
+        try:
+            with self._engine.connect() as connection:
+                answers = accept_orders(connection, orders)
+        except SQLAlchemyError as error:
+            logger.warning("intake.flush_failed", orders=len(orders), error=type(error).__name__)
+            if len(orders) == 1 or not _is_of_a_row(error):
+                return [DependencyUnavailable() for _ in orders]
+            return [answer for order in orders for answer in self._store([order])]
+        INTAKE_FLUSH_SIZE.observe(len(orders))
+        ORDERS_ACCEPTED.inc(sum(isinstance(answer, AcceptedOrder) and not answer.replayed for answer in answers))
+        return answers
+
+
+def _is_of_a_row(error: SQLAlchemyError) -> bool:
+    """Whether the server itself refused the statement; otherwise it could not be reached, and no row will do better."""
+    return isinstance(error, DBAPIError) and not error.connection_invalidated and hasattr(error.orig, "sqlstate")

@@ -1,0 +1,81 @@
+"""Every request seen from outside the router, 404, 405, 413 and 500 included: its id, its log line, its time."""
+
+import re
+import time
+from typing import Any
+
+from litestar import Litestar
+from litestar.types import Message
+from structlog.contextvars import bind_contextvars, clear_contextvars
+
+from domain.ids import new_id
+from ops.telemetry import HTTP_DURATION, HTTP_REQUESTS, log
+
+logger = log(__name__)
+
+_REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{8,128}")
+#: Probes come every few seconds and say nothing new.
+_QUIET = ("/livez", "/readyz", "/health", "/ready", "/metrics")
+
+
+class Api(Litestar):
+    """Litestar with an observer around it."""
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "http":
+            return await super().__call__(scope, receive, send)
+        started = time.perf_counter()
+        request_id = request_id_of(scope["headers"])
+        scope.setdefault("state", {})["request_id"] = request_id
+        clear_contextvars()
+        bind_contextvars(request_id=request_id)
+        status = 500
+
+        async def observed(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                echoed = request_id.encode()
+                message["headers"] = [
+                    *message.get("headers", []),
+                    (b"x-request-id", echoed),
+                    (b"x-correlation-id", echoed),
+                ]
+            await send(message)
+
+        try:
+            await super().__call__(scope, receive, observed)
+        finally:
+            _record(scope, status, time.perf_counter() - started)
+
+
+def request_id_of(headers: Any) -> str:
+    """The caller's request or correlation id if it is well-formed, else a fresh one."""
+    given = dict(headers)
+    for name in (b"x-request-id", b"x-correlation-id"):
+        if _REQUEST_ID.fullmatch(given.get(name, b"")):
+            return str(given[name], "ascii")
+    return str(new_id())
+
+
+def _record(scope: Any, status: int, seconds: float) -> None:
+    # The template, never the raw path: ids in a label would make a time series per order.
+    route = scope.get("path_template") or "unmatched"
+    HTTP_REQUESTS.labels(scope["method"], route, str(status)).inc()
+    HTTP_DURATION.labels(scope["method"], route).observe(seconds)
+    if route.startswith(_QUIET):
+        return
+    caller = scope.get("user")
+    logger.info(
+        "http_request",
+        requestId=scope["state"]["request_id"],
+        correlationId=scope["state"]["request_id"],
+        method=scope["method"],
+        url=scope["path"],
+        route=route,
+        statusCode=status,
+        duration=round(seconds * 1000, 2),
+        ip=(scope.get("client") or ("",))[0],
+        userAgent=dict(scope["headers"]).get(b"user-agent", b"").decode("latin-1")[:200],
+        tenantId=str(caller.tenant_id) if caller else None,
+    )

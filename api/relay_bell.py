@@ -1,0 +1,63 @@
+"""Waking the relay after a commit: best effort, never in the way of an answer. The relay's own poll is the floor."""
+
+import asyncio
+import contextlib
+
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from domain.jobs.outbox import MOST_RELAY_BELLS, RELAY_BELL
+
+_TIMEOUT_S = 0.5
+
+
+class RelayBell:
+    """`ring` returns at once; one task does the talking, and rings that come meanwhile become one."""
+
+    def __init__(self, redis_url: str) -> None:
+        self._redis = Redis.from_url(redis_url, socket_timeout=_TIMEOUT_S, socket_connect_timeout=_TIMEOUT_S)
+        self._wanted = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    async def __aenter__(self) -> "RelayBell":
+        self._loop = asyncio.get_running_loop()
+        self._task = asyncio.create_task(self._ring_when_wanted())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+        await self._redis.aclose()
+
+    def ring(self) -> None:
+        """From the event loop's thread."""
+        self._wanted.set()
+
+    def ring_from_thread(self) -> None:
+        """From a handler that runs in a thread."""
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._wanted.set)
+
+    async def answers(self) -> bool:
+        """Whether Redis is there; for health, which reports it and does not depend on it."""
+        try:
+            async with asyncio.timeout(_TIMEOUT_S):
+                await self._redis.ping()
+        except (RedisError, OSError, TimeoutError):
+            return False
+        return True
+
+    async def _ring_when_wanted(self) -> None:
+        while True:
+            await self._wanted.wait()
+            self._wanted.clear()
+            try:
+                async with self._redis.pipeline(transaction=False) as pipe:
+                    pipe.lpush(RELAY_BELL, b"1")
+                    pipe.ltrim(RELAY_BELL, 0, MOST_RELAY_BELLS - 1)
+                    await pipe.execute()
+            except (RedisError, OSError):
+                await asyncio.sleep(_TIMEOUT_S)  # Redis is away: the relay finds the rows by itself

@@ -1,0 +1,55 @@
+"""What handlers read off a request besides its body: its trace, its idempotency key."""
+
+from typing import Annotated, Any
+
+import msgspec
+from litestar import Request
+from litestar.params import HeaderParameter
+
+from domain.errors import BodyInvalid, IdempotencyKeyRequired, LongshoreError, Violation
+
+IdempotencyKey = Annotated[
+    str | None,
+    HeaderParameter(
+        name="Idempotency-Key",
+        required=False,
+        description="1 to 255 printable characters, quoted or not; makes a retry of the request safe",
+        examples=[],
+    ),
+]
+LONGEST_KEY = 255
+
+
+class InvalidHeader(LongshoreError):
+    """A header is not valid."""
+
+    code = "BAD_REQUEST"
+
+
+def trace_context(request: Request[Any, Any, Any]) -> str:
+    """What travels with a job so that its log lines and traces lead back to this request, as JSON."""
+    trace = {"requestId": request.scope["state"]["request_id"]}
+    traceparent = request.headers.get("traceparent", "")
+    if 0 < len(traceparent) <= 128 and traceparent.isprintable():
+        trace["traceparent"] = traceparent
+    return msgspec.json.encode(trace).decode()
+
+
+def idempotency_key(header: str | None) -> str:
+    """The key without its quotes (draft-ietf-httpapi-idempotency-key-header-07 quotes it, most clients do not).
+
+    Raises IdempotencyKeyRequired, or InvalidHeader for one that is empty, too long or not printable ASCII.
+    """
+    if header is None:
+        raise IdempotencyKeyRequired
+    key = header[1:-1] if len(header) > 1 and header[0] == header[-1] == '"' else header
+    if not (1 <= len(key) <= LONGEST_KEY and key.isascii() and key.isprintable()):
+        why = Violation("Idempotency-Key", f"must be 1 to {LONGEST_KEY} printable ASCII characters")
+        raise InvalidHeader(violations=[why])
+    return key
+
+
+def refuse(*violations: Violation) -> None:
+    """Raises BodyInvalid if there are any violations."""
+    if violations:
+        raise BodyInvalid(violations=violations)

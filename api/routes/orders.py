@@ -1,0 +1,290 @@
+"""Orders: posted, answered 202 when durable, decided by their root job, read with the timeline of their jobs."""
+
+import hashlib
+from collections import Counter
+from datetime import datetime
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+import msgspec
+from litestar import Request, Response, Router, get, post
+from litestar.di import NamedDependency
+from litestar.params import FromPath, JSONBody, QueryParameter
+from msgspec import Meta, Struct
+from sqlalchemy import Engine, Row
+
+from api.bodies import Body, Currency, Email, Sku
+from api.envelope import Page, Success
+from api.ingress import Ingress
+from api.pages import Cursor, Limit, page, position, start_id
+from api.relay_bell import RelayBell
+from api.requests import IdempotencyKey, idempotency_key, refuse, trace_context
+from api.routes.jobs import JobView, State, show_job
+from domain.errors import Violation
+from domain.job_kinds import ReserveInventory
+from domain.jobs.kind import kind_of_class
+from domain.jobs.outbox import NewJob
+from domain.jobs.queries import JobFilter, attempts_of, get_job, list_jobs
+from domain.money_rules import to_major
+from domain.orders.intake import AcceptedOrder, IntakeLine, IntakeOrder
+from domain.orders.queries import get_order, lines_of, list_orders
+from domain.orders.transitions import request_cancel, request_completion
+from domain.tenants.keys import Caller
+from ops.telemetry import IDEMPOTENCY
+
+Status = Literal["accepted", "confirmed", "rejected", "failed", "completed", "cancelled"]
+StatusFilter = Annotated[Status | None, QueryParameter(name="status", required=False)]
+Quantity = Annotated[int, Meta(ge=1, le=1_000_000)]
+
+_ROOT_KIND = kind_of_class(ReserveInventory).name
+_CANONICAL = msgspec.json.Encoder(order="deterministic")
+_MOST_JOBS_SHOWN = 200
+
+
+class NewLine(Body, frozen=True):
+    """One line: so many units of a product of the catalogue."""
+
+    sku: Sku
+    quantity: Quantity
+
+
+class NewOrder(Body, frozen=True):
+    """An order. Prices come from the catalogue at the time of the order; each SKU stands in one line."""
+
+    customer_email: Email
+    currency: Currency
+    lines: Annotated[list[NewLine], Meta(min_length=1, max_length=100)]
+
+
+class JobHandle(Struct, rename="camel"):
+    """The job behind a 202, as it was when it was made: poll it for what has become of it."""
+
+    id: UUID
+    kind: str
+    state: State
+    done: bool
+    created_at: datetime
+
+
+class OrderHandle(Struct, rename="camel"):
+    """An accepted order."""
+
+    id: UUID
+    status: Status
+    created_at: datetime
+
+
+class Accepted(Struct, rename="camel"):
+    """What a 202 for an order carries: the same bytes each time its key is used again."""
+
+    order: OrderHandle
+    job: JobHandle
+
+
+class LineView(Struct, rename="camel"):
+    """One line, its price in major units."""
+
+    sku: str
+    quantity: int
+    unit_price: float
+
+
+class OrderView(Struct, rename="camel"):
+    """One order. `reason` says why it was rejected or has failed."""
+
+    id: UUID
+    status: Status
+    reason: str | None
+    customer_email: str
+    currency: str
+    total: float
+    version: int
+    created_at: datetime
+    lines: list[LineView]
+
+
+class AttemptView(Struct, rename="camel"):
+    """One attempt of a job."""
+
+    number: int
+    outcome: str
+    started_at: datetime | None
+    finished_at: datetime
+
+
+class TimelineJob(Struct, rename="camel"):
+    """One job that the order caused, with its attempts."""
+
+    job: JobView
+    attempts: list[AttemptView]
+
+
+class OrderDetail(Struct, rename="camel"):
+    """An order with everything that was done for it, in the order it was caused."""
+
+    order: OrderView
+    timeline: list[TimelineJob]
+
+
+@post("/", summary="Post an order", status_code=202)
+async def post_order(
+    request: Request[Caller, Any, Any],
+    data: JSONBody[NewOrder],
+    ingress: NamedDependency[Ingress],
+    key: IdempotencyKey = None,
+) -> Response[Success[Accepted]]:
+    """202 = the order, its lines and its root job are committed. The same key and body give the same answer again."""
+    _refuse_duplicates(data)
+    order = IntakeOrder(
+        tenant_id=request.user.tenant_id,
+        idempotency_key=idempotency_key(key),
+        request_hash=hashlib.sha256(b"POST /api/v1/orders\n" + _CANONICAL.encode(data)).digest(),
+        customer_email=data.customer_email,
+        currency=data.currency,
+        lines=[IntakeLine(line.sku, line.quantity) for line in data.lines],
+        trace_context=trace_context(request),
+    )
+    accepted = await ingress.accept(order)
+    IDEMPOTENCY.labels("replayed" if accepted.replayed else "new").inc()
+    return _accepted(accepted)
+
+
+def _refuse_duplicates(order: NewOrder) -> None:
+    counts = Counter(line.sku for line in order.lines)
+    refuse(
+        *(
+            Violation(f"lines[{position_}].sku", "stands in another line too", "DUPLICATE")
+            for position_, line in enumerate(order.lines)
+            if counts[line.sku] > 1
+        )
+    )
+
+
+def _accepted(accepted: AcceptedOrder) -> Response[Success[Accepted]]:
+    job = f"/api/v1/jobs/{accepted.job_id}"
+    body = Accepted(
+        OrderHandle(accepted.order_id, "accepted", accepted.created_at),
+        JobHandle(accepted.job_id, _ROOT_KIND, "queued", done=False, created_at=accepted.created_at),
+    )
+    order = f"/api/v1/orders/{accepted.order_id}"
+    links = {"self": job, "order": order, "cancel": f"{order}/cancel"}
+    headers = {"Location": job, "Retry-After": "1"}
+    if accepted.replayed:
+        headers["Idempotent-Replayed"] = "true"
+    return Response(Success(data=body, links=links), status_code=202, headers=headers)
+
+
+@get("/", summary="List orders", sync_to_thread=True)
+def get_orders(
+    caller: NamedDependency[Caller],
+    engine: NamedDependency[Engine],
+    limit: Limit,
+    cursor: Cursor = None,
+    status: StatusFilter = None,
+) -> Page[OrderView]:
+    """The tenant's orders, newest first."""
+    start = position(cursor, "orders", status)
+    after = (start.at, start.id) if start and start.at else None
+    with engine.connect() as connection:
+        rows = list_orders(connection, caller.tenant_id, status=status, after=after, limit=limit + 1)
+        lines = lines_of(connection, caller.tenant_id, [row.id for row in rows])
+    return page(
+        rows,
+        limit,
+        lambda row: _show(row, lines[row.id]),
+        "orders",
+        status,
+        at=lambda row: row.created_at,
+    )
+
+
+@get("/{order_id:str}", summary="Read an order", sync_to_thread=True)
+def get_one_order(
+    order_id: FromPath[UUID], caller: NamedDependency[Caller], engine: NamedDependency[Engine]
+) -> Success[OrderDetail]:
+    """The order with the timeline of its jobs."""
+    with engine.connect() as connection:
+        order = get_order(connection, caller.tenant_id, order_id)
+        lines = lines_of(connection, caller.tenant_id, [order_id])[order_id]
+        wanted = JobFilter(order_id=order_id)
+        jobs = list(reversed(list_jobs(connection, caller.tenant_id, wanted, limit=_MOST_JOBS_SHOWN)))
+        attempts = attempts_of(connection, [job.id for job in jobs])
+    timeline = [TimelineJob(show_job(job), [_show_attempt(row) for row in attempts[job.id]]) for job in jobs]
+    return Success(data=OrderDetail(_show(order, lines), timeline))
+
+
+@get("/{order_id:str}/jobs", summary="List an order's jobs", sync_to_thread=True)
+def get_order_jobs(
+    order_id: FromPath[UUID],
+    caller: NamedDependency[Caller],
+    engine: NamedDependency[Engine],
+    limit: Limit,
+    cursor: Cursor = None,
+) -> Page[JobView]:
+    """The jobs that the order caused, newest first."""
+    start = start_id(cursor, "order-jobs", order_id)
+    with engine.connect() as connection:
+        get_order(connection, caller.tenant_id, order_id)
+        wanted = JobFilter(order_id=order_id)
+        rows = list_jobs(connection, caller.tenant_id, wanted, after=start, limit=limit + 1)
+    return page(rows, limit, show_job, "order-jobs", order_id)
+
+
+@post("/{order_id:str}/cancel", summary="Cancel an order", status_code=202, sync_to_thread=True)
+def cancel_order(
+    request: Request[Caller, Any, Any],
+    order_id: FromPath[UUID],
+    engine: NamedDependency[Engine],
+    bell: NamedDependency[RelayBell],
+) -> Response[Success[JobView]]:
+    """A job frees what the order holds and cancels it. 409 once the order was rejected, has failed, or is closed."""
+    with engine.begin() as tx:
+        job = request_cancel(tx, request.user.tenant_id, order_id, trace_context(request))
+        shown = show_job(get_job(tx, request.user.tenant_id, job.id))
+    return _queued(job, shown, bell)
+
+
+@post("/{order_id:str}/complete", summary="Complete an order", status_code=202, sync_to_thread=True)
+def complete_order(
+    request: Request[Caller, Any, Any],
+    order_id: FromPath[UUID],
+    engine: NamedDependency[Engine],
+    bell: NamedDependency[RelayBell],
+) -> Response[Success[JobView]]:
+    """The goods are shipped: a job takes them off the shelf and completes the order. 409 unless it is confirmed."""
+    with engine.begin() as tx:
+        job = request_completion(tx, request.user.tenant_id, order_id, trace_context(request))
+        shown = show_job(get_job(tx, request.user.tenant_id, job.id))
+    return _queued(job, shown, bell)
+
+
+def _queued(job: NewJob, shown: JobView, bell: RelayBell) -> Response[Success[JobView]]:
+    bell.ring_from_thread()
+    monitor = f"/api/v1/jobs/{job.id}"
+    headers = {"Location": monitor, "Retry-After": "1"}
+    return Response(Success(data=shown, links={"self": monitor}), status_code=202, headers=headers)
+
+
+def _show(order: Row[Any], lines: list[Row[Any]]) -> OrderView:
+    return OrderView(
+        id=order.id,
+        status=order.status,
+        reason=order.reason,
+        customer_email=order.customer_email,
+        currency=order.currency,
+        total=float(to_major(order.total, order.currency)),
+        version=order.version,
+        created_at=order.created_at,
+        lines=[LineView(line.sku, line.quantity, float(to_major(line.unit_price, order.currency))) for line in lines],
+    )
+
+
+def _show_attempt(attempt: Row[Any]) -> AttemptView:
+    return AttemptView(attempt.number, attempt.outcome, attempt.started_at, attempt.finished_at)
+
+
+router = Router(
+    "/orders",
+    route_handlers=[post_order, get_orders, get_one_order, get_order_jobs, cancel_order, complete_order],
+    tags=["Orders"],
+)

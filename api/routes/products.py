@@ -1,0 +1,143 @@
+"""Products and their stock: what can be ordered. Only keys with the scope `admin` change them."""
+
+from datetime import datetime
+from decimal import Decimal
+from typing import Annotated, Any
+from uuid import UUID
+
+from litestar import Response, Router, get, post
+from litestar.di import NamedDependency
+from litestar.params import FromPath, JSONBody
+from msgspec import Meta, Struct
+from sqlalchemy import Engine, Row
+
+from api.auth import requires_admin
+from api.bodies import Body, Currency, Name, Sku
+from api.envelope import Page, Success
+from api.pages import Cursor, Limit, page, start_id
+from api.requests import refuse
+from domain.catalogue.products import create_product, get_product, list_products
+from domain.errors import Violation
+from domain.inventory.stock import adjust_stock
+from domain.money_rules import to_major, to_minor
+from domain.tenants.keys import Caller
+
+Units = Annotated[int, Meta(ge=0, le=1_000_000_000)]
+Delta = Annotated[int, Meta(ge=-1_000_000_000, le=1_000_000_000)]
+
+
+class NewProduct(Body, frozen=True):
+    """A product; `price` in major units of `currency`, `stock` in units on hand."""
+
+    sku: Sku
+    name: Name
+    price: Decimal
+    stock: Units = 0
+    currency: Currency = "USD"
+
+
+class Adjustment(Body, frozen=True):
+    """So many units more on hand, or fewer when negative."""
+
+    delta: Delta
+
+
+class StockView(Struct, rename="camel"):
+    """Units: on the shelf, promised to orders, and free."""
+
+    on_hand: int
+    reserved: int
+    available: int
+
+
+class ProductView(Struct, rename="camel"):
+    """One product with its stock."""
+
+    id: UUID
+    sku: str
+    name: str
+    price: float
+    currency: str
+    stock: StockView
+    version: int
+    created_at: datetime
+
+
+@post("/", summary="Create a product", guards=[requires_admin], sync_to_thread=True)
+def post_product(
+    data: JSONBody[NewProduct], caller: NamedDependency[Caller], engine: NamedDependency[Engine]
+) -> Response[Success[ProductView]]:
+    """201 with the product; 409 when its SKU is taken."""
+    price = _minor(data)
+    with engine.begin() as tx:
+        row = create_product(
+            tx, caller.tenant_id, sku=data.sku, name=data.name, price=price, currency=data.currency, units=data.stock
+        )
+    headers = {"Location": f"/api/v1/products/{row.id}"}
+    return Response(Success(data=_show(row)), status_code=201, headers=headers)
+
+
+@get("/", summary="List products", sync_to_thread=True)
+def get_products(
+    caller: NamedDependency[Caller], engine: NamedDependency[Engine], limit: Limit, cursor: Cursor = None
+) -> Page[ProductView]:
+    """The tenant's products with their stock, newest first."""
+    start = start_id(cursor, "products")
+    with engine.connect() as connection:
+        rows = list_products(connection, caller.tenant_id, after=start, limit=limit + 1)
+    return page(rows, limit, _show, "products")
+
+
+@get("/{product_id:str}", summary="Read a product", sync_to_thread=True)
+def get_one_product(
+    product_id: FromPath[UUID], caller: NamedDependency[Caller], engine: NamedDependency[Engine]
+) -> Success[ProductView]:
+    """One product with its stock."""
+    with engine.connect() as connection:
+        return Success(data=_show(get_product(connection, caller.tenant_id, product_id)))
+
+
+@post(
+    "/{product_id:str}/stock-adjustments",
+    summary="Adjust a product's stock",
+    guards=[requires_admin],
+    status_code=201,
+    sync_to_thread=True,
+)
+def post_adjustment(
+    product_id: FromPath[UUID],
+    data: JSONBody[Adjustment],
+    caller: NamedDependency[Caller],
+    engine: NamedDependency[Engine],
+) -> Success[ProductView]:
+    """The product after the adjustment; 422 when fewer units than that are free."""
+    with engine.begin() as tx:
+        product = get_product(tx, caller.tenant_id, product_id)
+        adjust_stock(tx, caller.tenant_id, product.sku, data.delta)
+        return Success(data=_show(get_product(tx, caller.tenant_id, product_id)))
+
+
+def _minor(product: NewProduct) -> int:
+    try:
+        return to_minor(product.price, product.currency)
+    except ValueError as error:
+        refuse(Violation("price", str(error), "OUT_OF_RANGE"))
+        raise
+
+
+def _show(row: Row[Any]) -> ProductView:
+    return ProductView(
+        id=row.id,
+        sku=row.sku,
+        name=row.name,
+        price=float(to_major(row.price, row.currency)),
+        currency=row.currency,
+        stock=StockView(row.on_hand, row.reserved, row.on_hand - row.reserved),
+        version=row.version,
+        created_at=row.created_at,
+    )
+
+
+router = Router(
+    "/products", route_handlers=[post_product, get_products, get_one_product, post_adjustment], tags=["Products"]
+)

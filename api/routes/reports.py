@@ -1,0 +1,136 @@
+"""Reports: asked for with 202, written by a job, downloaded as a stream."""
+
+from datetime import datetime
+from typing import Any, Literal
+from uuid import UUID
+
+from litestar import Request, Response, Router, get, post
+from litestar.di import NamedDependency
+from litestar.params import FromPath, JSONBody
+from litestar.response import Stream
+from msgspec import Struct
+from sqlalchemy import Engine, Row
+
+from api.bodies import Body
+from api.envelope import Page, Success
+from api.pages import Cursor, Limit, page, start_id
+from api.relay_bell import RelayBell
+from api.requests import refuse, trace_context
+from domain.errors import JobNotFinished, Violation
+from domain.reports.reports import get_report, list_reports, request_report
+from domain.reports.store import ReportStore
+from domain.tenants.keys import Caller
+
+
+class NewReport(Body, frozen=True, rename={"from_": "from"}):
+    """A report of the orders posted from `from` (inclusive) to `to` (exclusive), both with a UTC offset."""
+
+    type: Literal["orders"]
+    from_: datetime
+    to: datetime
+    format: Literal["csv"] = "csv"
+
+
+class ReportView(Struct, rename={"created_at": "createdAt", "job_id": "jobId", "from_": "from"}, kw_only=True):
+    """One report. `state` is that of its job; `rows` and `bytes` are set once its file is whole."""
+
+    id: UUID
+    type: str
+    format: str
+    from_: datetime
+    to: datetime
+    state: str
+    job_id: UUID
+    rows: int | None
+    bytes: int | None
+    created_at: datetime
+
+
+@post("/", summary="Ask for a report", status_code=202, sync_to_thread=True)
+def post_report(
+    request: Request[Caller, Any, Any],
+    data: JSONBody[NewReport],
+    engine: NamedDependency[Engine],
+    bell: NamedDependency[RelayBell],
+) -> Response[Success[ReportView]]:
+    """202 = the report and the job that writes it are committed."""
+    _check(data)
+    with engine.begin() as tx:
+        report, job = request_report(
+            tx,
+            request.user.tenant_id,
+            type_=data.type,
+            format_=data.format,
+            since=data.from_,
+            until=data.to,
+            trace=trace_context(request),
+        )
+    bell.ring_from_thread()
+    links = {"self": f"/api/v1/reports/{report.id}", "job": f"/api/v1/jobs/{job.id}"}
+    headers = {"Location": links["job"], "Retry-After": "1"}
+    return Response(Success(data=_show(report), links=links), status_code=202, headers=headers)
+
+
+@get("/", summary="List reports", sync_to_thread=True)
+def get_reports(
+    caller: NamedDependency[Caller], engine: NamedDependency[Engine], limit: Limit, cursor: Cursor = None
+) -> Page[ReportView]:
+    """The tenant's reports, newest first."""
+    start = start_id(cursor, "reports")
+    with engine.connect() as connection:
+        rows = list_reports(connection, caller.tenant_id, after=start, limit=limit + 1)
+    return page(rows, limit, _show, "reports")
+
+
+@get("/{report_id:str}", summary="Read a report", sync_to_thread=True)
+def get_one_report(
+    report_id: FromPath[UUID], caller: NamedDependency[Caller], engine: NamedDependency[Engine]
+) -> Success[ReportView]:
+    """One report; `links.download` once its file is whole."""
+    with engine.connect() as connection:
+        report = get_report(connection, caller.tenant_id, report_id)
+    links = {"download": f"/api/v1/reports/{report.id}/download"} if report.object_key else None
+    return Success(data=_show(report), links=links)
+
+
+@get("/{report_id:str}/download", summary="Download a report", media_type="text/csv", sync_to_thread=True)
+def download_report(
+    report_id: FromPath[UUID],
+    caller: NamedDependency[Caller],
+    engine: NamedDependency[Engine],
+    store: NamedDependency[ReportStore],
+) -> Stream:
+    """The file, streamed; 409 while it is not whole."""
+    with engine.connect() as connection:
+        report = get_report(connection, caller.tenant_id, report_id)
+    if report.object_key is None:
+        raise JobNotFinished(state=report.job_state)
+    headers = {"Content-Disposition": f'attachment; filename="orders-{report.id}.csv"'}
+    return Stream(store.read(report.object_key), media_type="text/csv", headers=headers)
+
+
+def _check(report: NewReport) -> None:
+    naive = [name for name, at in (("from", report.from_), ("to", report.to)) if at.tzinfo is None]
+    refuse(*(Violation(name, "must carry a UTC offset, such as Z") for name in naive))
+    if report.from_ >= report.to:
+        refuse(Violation("to", "must be later than from", "OUT_OF_RANGE"))
+
+
+def _show(row: Row[Any]) -> ReportView:
+    return ReportView(
+        id=row.id,
+        type=row.type,
+        format=row.format,
+        from_=row.period_from,
+        to=row.period_to,
+        state=row.job_state or ("succeeded" if row.object_key else "dead"),
+        job_id=row.job_id,
+        rows=row.row_count,
+        bytes=row.byte_count,
+        created_at=row.created_at,
+    )
+
+
+router = Router(
+    "/reports", route_handlers=[post_report, get_reports, get_one_report, download_report], tags=["Reports"]
+)

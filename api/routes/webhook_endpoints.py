@@ -1,0 +1,149 @@
+"""Webhook endpoints: where a tenant wants its events delivered, and the secret they are signed with."""
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+from litestar import Response, Router, delete, get, post
+from litestar.di import NamedDependency
+from litestar.params import FromPath, JSONBody
+from msgspec import Meta, Struct
+from sqlalchemy import Engine, Row
+
+from api.bodies import Body
+from api.envelope import Page, Success
+from api.pages import Cursor, Limit, page, start_id
+from api.requests import refuse
+from domain.errors import Violation
+from domain.event_types import EVENT_TYPES
+from domain.tenants.keys import Caller
+from domain.webhooks.address_rules import url_problem
+from domain.webhooks.endpoints import RetryOverride, create_endpoint, delete_endpoint, get_endpoint, list_endpoints
+from domain.webhooks.signature_rules import secret_text
+from ops.settings import Settings
+
+EventType = Annotated[str, Meta(max_length=100)]
+
+
+class NewRetry(Body, frozen=True):
+    """A schedule of the endpoint's own: waits double from `baseSeconds` to `capSeconds`."""
+
+    max_attempts: Annotated[int, Meta(ge=1, le=50)]
+    base_seconds: Annotated[float, Meta(ge=0.1, le=86_400)]
+    cap_seconds: Annotated[float, Meta(ge=0.1, le=604_800)] = 86_400.0
+
+
+class NewEndpoint(Body, frozen=True):
+    """An endpoint; `eventTypes` as in the catalogue of events, or `*` for all of them."""
+
+    url: Annotated[str, Meta(min_length=1, max_length=2048)]
+    event_types: Annotated[list[EventType], Meta(min_length=1, max_length=50)]
+    retry: NewRetry | None = None
+
+
+class EndpointView(Struct, rename="camel"):
+    """One endpoint, without its secret."""
+
+    id: UUID
+    url: str
+    event_types: list[str]
+    status: Literal["enabled", "disabled"]
+    disabled_reason: str | None
+    version: int
+    created_at: datetime
+
+
+class CreatedEndpoint(Struct, rename="camel"):
+    """A new endpoint, with the secret that is shown this once."""
+
+    id: UUID
+    url: str
+    event_types: list[str]
+    status: Literal["enabled", "disabled"]
+    version: int
+    created_at: datetime
+    secret: str
+
+
+@post("/", summary="Create a webhook endpoint", sync_to_thread=True)
+def post_endpoint(
+    data: JSONBody[NewEndpoint],
+    caller: NamedDependency[Caller],
+    engine: NamedDependency[Engine],
+    settings: NamedDependency[Settings],
+) -> Response[Success[CreatedEndpoint]]:
+    """201 with the endpoint and its signing secret (`whsec_...`, Standard Webhooks)."""
+    _check(data, settings)
+    retry = None
+    if data.retry is not None:
+        retry = RetryOverride(data.retry.max_attempts, data.retry.base_seconds, data.retry.cap_seconds)
+    with engine.begin() as tx:
+        row, secret = create_endpoint(tx, settings.secret_bytes, caller.tenant_id, data.url, data.event_types, retry)
+    shown = CreatedEndpoint(
+        row.id, row.url, list(row.event_types), "enabled", row.version, row.created_at, secret_text(secret)
+    )
+    headers = {"Location": f"/api/v1/webhook-endpoints/{row.id}", "Cache-Control": "no-store"}
+    return Response(Success(data=shown), status_code=201, headers=headers)
+
+
+@get("/", summary="List webhook endpoints", sync_to_thread=True)
+def get_endpoints(
+    caller: NamedDependency[Caller], engine: NamedDependency[Engine], limit: Limit, cursor: Cursor = None
+) -> Page[EndpointView]:
+    """The tenant's endpoints, newest first."""
+    start = start_id(cursor, "webhook-endpoints")
+    with engine.connect() as connection:
+        rows = list_endpoints(connection, caller.tenant_id, after=start, limit=limit + 1)
+    return page(rows, limit, _show, "webhook-endpoints")
+
+
+@get("/{endpoint_id:str}", summary="Read a webhook endpoint", sync_to_thread=True)
+def get_one_endpoint(
+    endpoint_id: FromPath[UUID], caller: NamedDependency[Caller], engine: NamedDependency[Engine]
+) -> Success[EndpointView]:
+    """One endpoint, without its secret."""
+    with engine.connect() as connection:
+        return Success(data=_show(get_endpoint(connection, caller.tenant_id, endpoint_id)))
+
+
+@delete("/{endpoint_id:str}", summary="Delete a webhook endpoint", sync_to_thread=True)
+def delete_one_endpoint(
+    endpoint_id: FromPath[UUID], caller: NamedDependency[Caller], engine: NamedDependency[Engine]
+) -> None:
+    """204: the endpoint is gone, and what still waited for it is cancelled."""
+    with engine.begin() as tx:
+        delete_endpoint(tx, caller.tenant_id, endpoint_id)
+
+
+def _check(endpoint: NewEndpoint, settings: Settings) -> None:
+    unknown = [
+        Violation(f"eventTypes[{position_}]", "is not a known event type", "UNKNOWN_EVENT_TYPE")
+        for position_, name in enumerate(endpoint.event_types)
+        if name != "*" and name not in EVENT_TYPES
+    ]
+    problem = url_problem(
+        endpoint.url,
+        allow_http=settings.webhook_allow_http,
+        allow_private_names=settings.webhook_allow_http,
+        allowed=settings.allowed_networks,
+    )
+    refuse(*unknown, *([Violation("url", problem, "UNSAFE_URL")] if problem else []))
+
+
+def _show(row: Row[Any]) -> EndpointView:
+    return EndpointView(
+        id=row.id,
+        url=row.url,
+        event_types=list(row.event_types),
+        status="enabled" if row.disabled_at is None else "disabled",
+        disabled_reason=row.disabled_reason,
+        version=row.version,
+        created_at=row.created_at,
+    )
+
+
+router = Router(
+    "/webhook-endpoints",
+    route_handlers=[post_endpoint, get_endpoints, get_one_endpoint, delete_one_endpoint],
+    tags=["Webhook endpoints"],
+)

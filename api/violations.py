@@ -1,0 +1,81 @@
+"""Every violation of a body's schema, not only the first: msgspec stops at one, callers want the list."""
+
+import re
+from collections.abc import Iterator
+from typing import Any, get_args, get_origin
+
+import msgspec
+from litestar import Request
+from litestar.utils.scope.state import ScopeState
+from msgspec import Struct
+
+from domain.errors import Violation
+
+_AT = re.compile(r" - at `[^`]*`$")
+
+
+def violations_of(request: Request[Any, Any, Any]) -> list[Violation] | None:
+    """What is wrong with the body that Litestar just refused; None when it is not JSON at all."""
+    raw = ScopeState.from_scope(request.scope).body  # read by Litestar before it refused it
+    field = request.route_handler.parsed_data_field
+    if not isinstance(raw, bytes) or field is None:
+        return None
+    try:
+        value = msgspec.json.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    return list(collect(field.annotation, value, "")) or [Violation("", "does not fit the schema")]
+
+
+def collect(kind: Any, value: Any, path: str) -> Iterator[Violation]:
+    """The violations of `value` as a `kind`, depth first, each under the path of its field."""
+    if isinstance(kind, type) and issubclass(kind, Struct):
+        yield from _collect_struct(kind, value, path)
+    elif (item := _struct_items(kind)) is not None and isinstance(value, list):
+        inner = [found for position, entry in enumerate(value) for found in collect(item, entry, f"{path}[{position}]")]
+        yield from inner or _collect_leaf(kind, value, path)
+    else:
+        yield from _collect_leaf(kind, value, path)
+
+
+def _collect_struct(kind: type[Struct], value: Any, path: str) -> Iterator[Violation]:
+    if not isinstance(value, dict):
+        yield Violation(path, "must be an object")
+        return
+    fields = msgspec.structs.fields(kind)
+    found = False
+    for name in sorted(set(value) - {field.encode_name for field in fields}):
+        found = True
+        yield Violation(_join(path, name), "is not a known field", "UNKNOWN_FIELD")
+    for field in fields:
+        at = _join(path, field.encode_name)
+        if field.encode_name in value:
+            for violation in collect(field.type, value[field.encode_name], at):
+                found = True
+                yield violation
+        elif field.required:
+            found = True
+            yield Violation(at, "is required", "REQUIRED")
+    if not found:
+        yield from _collect_leaf(kind, value, path)  # what the struct says of its fields together
+
+
+def _collect_leaf(kind: Any, value: Any, path: str) -> Iterator[Violation]:
+    try:
+        msgspec.convert(value, kind)
+    except msgspec.ValidationError as error:
+        yield Violation(path, _AT.sub("", str(error)))
+
+
+def _struct_items(kind: Any) -> type[Struct] | None:
+    """The item type of `list[SomeStruct]`, annotated or not."""
+    while hasattr(kind, "__metadata__"):
+        kind = kind.__origin__
+    if get_origin(kind) is not list:
+        return None
+    item = get_args(kind)[0]
+    return item if isinstance(item, type) and issubclass(item, Struct) else None
+
+
+def _join(path: str, name: str) -> str:
+    return f"{path}.{name}" if path else name

@@ -1,0 +1,48 @@
+"""Not waiting for the clock: an operator makes a waiting job due at once. Its state, attempts and history stay."""
+
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Connection, Row, select, text
+
+from domain.audit import record_act
+from domain.errors import InvalidState, NotFound
+from domain.jobs.state_machine import WAITING, JobState
+from domain.tables import dead_letters, jobs
+
+# Jobs before outbox, as the claim locks them. A row rung before is taken as new: its bell may be the one that got lost.
+_MAKE_DUE = text(
+    """
+    WITH hurried AS (
+        UPDATE jobs SET due_at = least(due_at, clock_timestamp()), version = version + 1
+         WHERE id = :id AND state IN ('scheduled', 'queued', 'retrying')
+     RETURNING id, tenant_id, kind, queue, priority, lane, due_at),
+    obliged AS (
+        INSERT INTO outbox (job_id, queue, kind, priority, tenant_id, lane, due_at)
+        SELECT id, queue, kind, priority, tenant_id, lane, due_at FROM hurried
+            ON CONFLICT (job_id) DO UPDATE SET due_at = excluded.due_at, rings = 0)
+    SELECT tenant_id FROM hurried
+    """
+)
+
+
+def make_due_now_if_waiting(tx: Connection, job_id: UUID, by: str, reason: str | None = None) -> None:
+    """The job and its obligation are due now. The relay moves it on; a parked lane still holds it.
+
+    Raises NotFound, or InvalidState when it runs or has ended. Two at once both succeed: it is due.
+    """
+    tenant_id = tx.execute(_MAKE_DUE, {"id": job_id}).scalar()
+    if tenant_id is not None:
+        return record_act(tx, tenant_id, by, "job.retried_now", str(job_id), reason)
+    state = tx.execute(select(jobs.c.state).where(jobs.c.id == job_id)).scalar()
+    if state is None:
+        raise NotFound(resource="Job")
+    if JobState(state) in WAITING:  # it moved between the two statements: the row is ours to see now
+        return make_due_now_if_waiting(tx, job_id, by, reason)
+    raise InvalidState(resource="The job", state=state, verb="made due")
+
+
+def latest_dead_letter_of(tx: Connection, job_id: UUID) -> Row[Any] | None:
+    """The dead letter of the job's last death, if it ever died: the one to replay while the job is dead."""
+    newest = select(dead_letters).where(dead_letters.c.job_id == job_id).order_by(dead_letters.c.id.desc()).limit(1)
+    return tx.execute(newest).first()

@@ -1,0 +1,81 @@
+"""The worker process: consumers hear bells, threads run bundles, one thread records, one proves that it lives."""
+
+import dramatiq
+from sqlalchemy import Engine
+
+import workers.handlers  # noqa: F401  # registers them
+from domain.database import connect
+from domain.reports.store import ReportStore
+from ops.settings import Settings
+from workers.broker import ACTOR, DoorbellBroker, connect_redis
+from workers.clients.guarded_http import GuardedHttp
+from workers.clients.mailer import Mailer
+from workers.context import Resources
+from workers.executor import Executor
+from workers.holdings import Holdings
+from workers.lifecycle import Lifecycle
+from workers.recorder import Recorder
+from workers.vitals import Vitals
+
+#: What is left of the time to stop, once running jobs have had their share: handing back, writing outcomes, leaving.
+HAND_BACK_S = 5.0
+
+
+def run_worker(settings: Settings, queues: list[str]) -> None:
+    """A worker process that listens on these queues."""
+    threads = settings.worker_threads
+    # Two per thread (a handler may read beside its transaction), the recorder's, the vitals', a health probe's.
+    engine = connect(settings.database_url, process="worker", pool_size=2 * threads + 3, pool_timeout_s=30.0)
+    redis = connect_redis(settings.redis_url)
+    with Lifecycle("worker", settings, engine, redis, queues) as life:
+        resources = _resources(settings, engine)
+        recorder = Recorder(engine, resources.holdings)
+        executor = Executor(resources, recorder, life.process.id)
+        vitals = Vitals(engine, life.process, resources.holdings, executor)
+        broker = DoorbellBroker(redis)
+        consumers = _consume(broker, executor, queues, threads)
+        recorder.start()
+        vitals.start()
+        consumers.start()
+        life.stopping.wait()
+        _stop_worker(settings, broker, consumers, executor, recorder, vitals, resources.holdings)
+
+
+def _resources(settings: Settings, engine: Engine) -> Resources:
+    return Resources(
+        engine=engine,
+        holdings=Holdings(),
+        mailer=Mailer(settings.smtp_url, settings.mail_from),
+        http=GuardedHttp(settings.allowed_networks),
+        reports=ReportStore(settings.reports_url),
+        secret_key=settings.secret_bytes,
+    )
+
+
+def _consume(broker: DoorbellBroker, executor: Executor, queues: list[str], threads: int) -> dramatiq.Worker:
+    for queue in queues:
+        broker.declare_queue(queue)
+    dramatiq.actor(actor_name=ACTOR, queue_name=queues[0], broker=broker)(executor.run_bundle)
+    worker = dramatiq.Worker(broker, queues=set(queues), worker_threads=threads, worker_timeout=200)
+    worker.queue_prefetch = threads  # a bell that waits here could be running elsewhere
+    return worker
+
+
+def _stop_worker(
+    settings: Settings,
+    broker: DoorbellBroker,
+    consumers: dramatiq.Worker,
+    executor: Executor,
+    recorder: Recorder,
+    vitals: Vitals,
+    holdings: Holdings,
+) -> None:
+    """Stop taking, let running jobs end, hand back what does not, write every outcome."""
+    broker.close()
+    executor.stopping = True
+    running_s = max(1.0, settings.shutdown_timeout_seconds - HAND_BACK_S)
+    consumers.stop(timeout=int(running_s * 1000))
+    executor.hand_back(holdings.undecided())
+    recorder.close(HAND_BACK_S)
+    vitals.stop()
+    executor.close()
