@@ -20,7 +20,7 @@ from api.ingress import Ingress
 from api.media_type import JsonOnly
 from api.observe import Api
 from api.relay_bell import RelayBell
-from api.routes import errors, jobs, orders, products, reports, webhook_endpoints
+from api.routes import dead_letters, errors, jobs, orders, products, reports, webhook_endpoints
 from api.routes.health import Readiness, health, live, ready
 from api.routes.metrics import Depths, metrics
 from domain.database import connect
@@ -49,7 +49,7 @@ def create_app(settings: Settings, schema: str | None = None) -> Litestar:
     ingress = Ingress(intake_engine, bell.ring)
     business = Router(
         settings.api_prefix,
-        route_handlers=[orders.router, jobs.router, products.router, reports.router, webhook_endpoints.router],
+        route_handlers=[module.router for module in (orders, jobs, products, reports, webhook_endpoints, dead_letters)],
         middleware=[KeyAuthentication, JsonOnly()],
         security=[{"apiKeyAuth": []}, {"bearerAuth": []}],
     )

@@ -253,6 +253,7 @@ dead_letters = Table(
     _uuid("replay_job_id"),
     Index("ix_dead_letters_open", "fingerprint", "id", postgresql_where=sa.text("resolution IS NULL")),
     Index("ix_dead_letters_job", "job_id"),
+    Index("ix_dead_letters_list", "tenant_id", "id"),
 )
 
 events = Table(

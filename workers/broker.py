@@ -52,11 +52,14 @@ def bell(queue: str, kind: str, job_ids: Sequence[UUID]) -> bytes:
 
 
 def ring_relay(redis: Redis) -> None:
-    """The relay wakes now instead of at its next poll. The list stays short when no relay is running."""
-    with redis.pipeline(transaction=False) as pipe:
-        pipe.lpush(RELAY_BELL, b"1")
-        pipe.ltrim(RELAY_BELL, 0, MOST_RELAY_BELLS - 1)
-        pipe.execute()
+    """The relay wakes now instead of at its next poll: best effort. The list stays short when no relay is running."""
+    try:
+        with redis.pipeline(transaction=False) as pipe:
+            pipe.lpush(RELAY_BELL, b"1")
+            pipe.ltrim(RELAY_BELL, 0, MOST_RELAY_BELLS - 1)
+            pipe.execute()
+    except RedisError as error:
+        logger.warning("broker.relay_not_rung", error=type(error).__name__)
 
 
 class DoorbellBroker(Broker):

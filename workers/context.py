@@ -45,6 +45,8 @@ class Resources(msgspec.Struct, frozen=True):
     http: GuardedHttp
     reports: ReportStore
     secret_key: bytes
+    #: Wakes the relay: the transaction just committed may have made obligations that are due now.
+    ring: Callable[[], None]
 
 
 class JobContext:
@@ -119,6 +121,7 @@ class JobContext:
             yield tx
             write_outcomes(tx, [self.outcome(Succeeded(self.result))])
         self.finished = True
+        self._resources.ring()
 
     def outcome(self, ending: Ending) -> Outcome:
         """The record of this attempt. Its events count only if it succeeded."""
@@ -151,7 +154,7 @@ class BundleContext(Generic[Args]):
 
     def __init__(self, jobs: list[BundleJob[Args]], resources: Resources) -> None:
         self._jobs, self._resources = jobs, resources
-        self.finished = False
+        self.outcomes: list[Outcome] = []
 
     @contextmanager
     def transaction(self) -> Iterator[tuple[Connection, list[BundleJob[Args]]]]:
@@ -163,8 +166,9 @@ class BundleContext(Generic[Args]):
             held_ids = hold(tx, [mate.job for mate in self._jobs])
             held = [mate for mate in self._jobs if mate.id in held_ids]
             yield tx, held
-            write_outcomes(tx, [_outcome(mate) for mate in held])
-        self.finished = True
+            self.outcomes = [_outcome(mate) for mate in held]
+            write_outcomes(tx, self.outcomes)
+        self._resources.ring()
 
 
 def _outcome(mate: BundleJob[Any]) -> Outcome:

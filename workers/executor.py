@@ -7,6 +7,7 @@ recorded by itself, as soon as it is known.
 import asyncio
 import traceback
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from threading import Thread
 from typing import Any
 from uuid import UUID
@@ -20,9 +21,9 @@ from domain.jobs.kind import JobKind, UnknownJobKind, find_kind
 from domain.jobs.retry_policy import Cancelled as CancelledEnding
 from domain.jobs.retry_policy import DependencyDown, Ending, Errored, Snoozed, Succeeded, ending_of
 from domain.lanes.lane_rules import Observation
-from ops.telemetry import JOB_ATTEMPTS, JOB_WAIT, JOBS_IN_PROGRESS, log
+from ops.telemetry import JOB_ATTEMPTS, JOB_DURATION, JOB_WAIT, JOBS_IN_PROGRESS, log
 from workers.context import BundleContext, BundleJob, Cancelled, JobContext, LeaseLost, Resources
-from workers.recorder import Recorder
+from workers.recorder import Outcome, Recorder
 from workers.registry import HANDLERS, Handler, Mode
 
 logger = log(__name__)
@@ -30,6 +31,18 @@ logger = log(__name__)
 _UNKNOWN_TIMEOUT_S = 60.0
 #: Deadlock, serialization failure, lock timeout: nothing is wrong with the job, the same transaction may work now.
 _TRANSIENT = {"40P01", "40001", "55P03"}
+
+
+def _is_transient(error: BaseException) -> bool:
+    return isinstance(error, DBAPIError) and getattr(error.orig, "sqlstate", None) in _TRANSIENT
+
+
+_PATIENTLY = Retrying(
+    retry=retry_if_exception(_is_transient),
+    stop=stop_after_attempt(5),
+    wait=wait_random_exponential(multiplier=0.02, max=0.5),
+    reraise=True,
+)
 
 
 class Executor:
@@ -152,42 +165,40 @@ class Executor:
         return None
 
     def _run_bundle_transaction(self, handler: Handler, work: Sequence[tuple[ClaimedJob, Any]]) -> None:
-        for again in Retrying(
-            retry=retry_if_exception(_is_transient),
-            stop=stop_after_attempt(5),
-            wait=wait_random_exponential(multiplier=0.02, max=0.5),
-            reraise=True,
-        ):
-            with again:
-                bundle: BundleContext[Any] = BundleContext(
-                    [BundleJob(job, args) for job, args in work], self._resources
-                )
-                handler.run(bundle)
+        bundle = _PATIENTLY(self._try_bundle, handler, work)
         self._resources.holdings.forget(job.id for job, _ in work)
-        JOB_ATTEMPTS.labels(work[0][0].kind, "succeeded").inc(len(work))
+        for outcome in bundle.outcomes:
+            _count(outcome)
         logger.info("bundle.done", kind=work[0][0].kind, jobs=len(work), request_ids=_request_ids(work))
+
+    def _try_bundle(self, handler: Handler, work: Sequence[tuple[ClaimedJob, Any]]) -> BundleContext[Any]:
+        bundle: BundleContext[Any] = BundleContext([BundleJob(job, args) for job, args in work], self._resources)
+        handler.run(bundle)
+        return bundle
 
     def _conclude(self, job: ClaimedJob, ctx: JobContext, ending: Ending | None) -> None:
         """Record what the handler ended with, unless it committed its own success, lost its lease, or was overtaken."""
         if ctx.finished or ending is None:
             self._resources.holdings.forget([job.id])
             if ctx.finished:
-                ctx.log.info("job.succeeded")
-            return
-        if self._resources.holdings.decide(job):
-            _tell(ctx, ending)
-            JOB_ATTEMPTS.labels(job.kind, type(ending).__name__.lower()).inc()
+                _tell(ctx, Succeeded())
+                _count(ctx.outcome(Succeeded()))
+        elif self._resources.holdings.decide(job):
             ctx.seen = ctx.seen or _default_observation(ending)
-            self._recorder.put(ctx.outcome(ending))
+            self._put(ctx, ending)
 
     def _record(self, job: ClaimedJob, ending: Ending, seen: Observation | None = None) -> None:
         """An ending that no handler gave."""
         if self._resources.holdings.decide(job):
             ctx = JobContext(job, self._resources, 0.0)
             ctx.seen = seen
-            _tell(ctx, ending)
-            JOB_ATTEMPTS.labels(job.kind, type(ending).__name__.lower()).inc()
-            self._recorder.put(ctx.outcome(ending))
+            self._put(ctx, ending)
+
+    def _put(self, ctx: JobContext, ending: Ending) -> None:
+        outcome = ctx.outcome(ending)
+        _tell(ctx, ending)
+        _count(outcome)
+        self._recorder.put(outcome)
 
 
 def _ending(error: Exception, ctx: JobContext) -> Ending | None:
@@ -208,6 +219,12 @@ def _default_observation(ending: Ending) -> Observation:
     return Observation(True) if isinstance(ending, Succeeded) else Observation(None)
 
 
+def _count(outcome: Outcome) -> None:
+    job = outcome.job
+    JOB_ATTEMPTS.labels(job.kind, outcome.finish.outcome).inc()
+    JOB_DURATION.labels(job.kind).observe((datetime.now(UTC) - job.started_at).total_seconds())
+
+
 def _tell(ctx: JobContext, ending: Ending) -> None:
     match ending:
         case Succeeded() | CancelledEnding():
@@ -216,10 +233,6 @@ def _tell(ctx: JobContext, ending: Ending) -> None:
             ctx.log.warning("job.errored", error=error_class)
         case _:
             ctx.log.info("job.postponed", ending=type(ending).__name__.lower())
-
-
-def _is_transient(error: BaseException) -> bool:
-    return isinstance(error, DBAPIError) and getattr(error.orig, "sqlstate", None) in _TRANSIENT
 
 
 def _request_ids(work: Sequence[tuple[ClaimedJob, Any]]) -> list[str]:

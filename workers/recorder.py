@@ -6,7 +6,7 @@ an outcome that cannot be stored as it is becomes one that can.
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from queue import Empty, SimpleQueue
 from threading import Event as Flag
 from threading import Thread
@@ -43,8 +43,8 @@ class Outcome(msgspec.Struct, frozen=True):
 class Recorder:
     """One thread, one connection. `put` from any thread; `close` returns when everything put before is written."""
 
-    def __init__(self, engine: Engine, holdings: Holdings) -> None:
-        self._engine, self._holdings = engine, holdings
+    def __init__(self, engine: Engine, holdings: Holdings, ring: Callable[[], None]) -> None:
+        self._engine, self._holdings, self._ring = engine, holdings, ring
         self._queue: SimpleQueue[Outcome] = SimpleQueue()
         self._closing = Flag()
         self._thread = Thread(target=self._run, name="recorder", daemon=True)
@@ -119,6 +119,8 @@ class Recorder:
 
     def _done(self, batch: Sequence[Outcome], finished: Sequence[FinishedJob]) -> None:
         self._holdings.forget(outcome.job.id for outcome in batch)
+        if any(outcome.occurrences for outcome in batch):
+            self._ring()
         if refused := len(batch) - len(finished):
             FINISHES_REFUSED.inc(refused)
             logger.warning("finish.refused", jobs=refused)

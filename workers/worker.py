@@ -1,13 +1,14 @@
 """The worker process: consumers hear bells, threads run bundles, one thread records, one proves that it lives."""
 
 import dramatiq
+from redis import Redis
 from sqlalchemy import Engine
 
 import workers.handlers  # noqa: F401  # registers them
 from domain.database import connect
 from domain.reports.store import ReportStore
 from ops.settings import Settings
-from workers.broker import ACTOR, DoorbellBroker, connect_redis
+from workers.broker import ACTOR, DoorbellBroker, connect_redis, ring_relay
 from workers.clients.guarded_http import GuardedHttp
 from workers.clients.mailer import Mailer
 from workers.context import Resources
@@ -28,8 +29,8 @@ def run_worker(settings: Settings, queues: list[str]) -> None:
     engine = connect(settings.database_url, process="worker", pool_size=2 * threads + 3, pool_timeout_s=30.0)
     redis = connect_redis(settings.redis_url)
     with Lifecycle("worker", settings, engine, redis, queues) as life:
-        resources = _resources(settings, engine)
-        recorder = Recorder(engine, resources.holdings)
+        resources = _resources(settings, engine, redis)
+        recorder = Recorder(engine, resources.holdings, resources.ring)
         executor = Executor(resources, recorder, life.process.id)
         vitals = Vitals(engine, life.process, resources.holdings, executor)
         broker = DoorbellBroker(redis)
@@ -41,7 +42,7 @@ def run_worker(settings: Settings, queues: list[str]) -> None:
         _stop_worker(settings, broker, consumers, executor, recorder, vitals, resources.holdings)
 
 
-def _resources(settings: Settings, engine: Engine) -> Resources:
+def _resources(settings: Settings, engine: Engine, redis: Redis) -> Resources:
     return Resources(
         engine=engine,
         holdings=Holdings(),
@@ -49,6 +50,7 @@ def _resources(settings: Settings, engine: Engine) -> Resources:
         http=GuardedHttp(settings.allowed_networks),
         reports=ReportStore(settings.reports_url),
         secret_key=settings.secret_bytes,
+        ring=lambda: ring_relay(redis),
     )
 
 

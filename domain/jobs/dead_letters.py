@@ -11,6 +11,7 @@ from uuid import UUID
 import msgspec
 from sqlalchemy import Connection, Row, Select, func, select, text
 
+import domain.job_kinds  # noqa: F401  # declares the kinds
 from domain.audit import record_act
 from domain.errors import BodyInvalid, DeadLetterResolved, NotFound, Violation
 from domain.ids import new_id
@@ -22,17 +23,19 @@ from domain.tables import dead_letters
 class DeadLetterFilter(msgspec.Struct, frozen=True):
     """Which dead letters: all fields given must match. `resolved` None = both."""
 
+    tenant_id: UUID | None = None
     kind: str | None = None
     fingerprint: str | None = None
     since: datetime | None = None
     resolved: bool | None = False
 
 
-def find_dead_letters(tx: Connection, wanted: DeadLetterFilter, limit: int = 100) -> list[Row[Any]]:
-    """The newest dead letters that match, newest first."""
-    return list(
-        tx.execute(_matching(select(dead_letters), wanted).order_by(dead_letters.c.id.desc()).limit(limit)).all()
-    )
+def find_dead_letters(
+    tx: Connection, wanted: DeadLetterFilter, limit: int = 100, after: UUID | None = None
+) -> list[Row[Any]]:
+    """The newest dead letters that match, newest first, those before the id `after`."""
+    query = _matching(select(dead_letters), wanted).order_by(dead_letters.c.id.desc()).limit(limit)
+    return list(tx.execute(query if after is None else query.where(dead_letters.c.id < after)).all())
 
 
 def match_dead_letters(tx: Connection, wanted: DeadLetterFilter) -> list[UUID]:
@@ -59,6 +62,8 @@ def group_dead_letters(tx: Connection, wanted: DeadLetterFilter, limit: int = 10
 
 
 def _matching(query: Select[Any], wanted: DeadLetterFilter) -> Select[Any]:
+    if wanted.tenant_id:
+        query = query.where(dead_letters.c.tenant_id == wanted.tenant_id)
     if wanted.kind:
         query = query.where(dead_letters.c.kind == wanted.kind)
     if wanted.fingerprint:
@@ -71,10 +76,10 @@ def _matching(query: Select[Any], wanted: DeadLetterFilter) -> Select[Any]:
     return query
 
 
-def get_dead_letter(tx: Connection, dead_letter_id: UUID) -> Row[Any]:
-    """One dead letter. Raises NotFound."""
+def get_dead_letter(tx: Connection, dead_letter_id: UUID, tenant_id: UUID | None = None) -> Row[Any]:
+    """One dead letter. Raises NotFound, also for another tenant's; operators name no tenant."""
     row = tx.execute(select(dead_letters).where(dead_letters.c.id == dead_letter_id)).first()
-    if row is None:
+    if row is None or tenant_id not in (None, row.tenant_id):
         raise NotFound(resource="Dead letter")
     return row
 
@@ -99,6 +104,14 @@ _REVIVE = text(
         SELECT id, queue, kind, priority, tenant_id, lane, due_at FROM revived)
     SELECT id FROM revived
     """
+)
+
+
+# Whoever polls the thing that the dead job was for finds the job that stands in for it.
+_HAND_OVER = (
+    text("UPDATE orders SET root_job_id = :new WHERE root_job_id = :old AND tenant_id = :tenant_id AND id = :order_id"),
+    text("UPDATE reports SET job_id = :new WHERE job_id = :old AND tenant_id = :tenant_id"),
+    text("UPDATE webhook_deliveries SET job_id = :new WHERE job_id = :old AND tenant_id = :tenant_id"),
 )
 
 
@@ -158,13 +171,18 @@ def _enqueue_copy(tx: Connection, letter: Row[Any], args: dict[str, Any]) -> UUI
         queue=snapshot["queue"],
         args=msgspec.json.encode(args).decode(),
         max_attempts=snapshot["maxAttempts"],
-        order_id=_uuid(snapshot["orderId"]),
+        priority=snapshot["priority"],
+        order_id=_uuid(args.get("order_id") or snapshot["orderId"]),
         event_id=_uuid(snapshot["eventId"]),
         parent_id=letter.job_id,
         lane=snapshot["lane"],
         trace_context=msgspec.json.encode(snapshot["traceContext"]).decode(),
     )
     enqueue(tx, [job])
+    for hand_over in _HAND_OVER:
+        tx.execute(
+            hand_over, {"old": letter.job_id, "new": job.id, "tenant_id": letter.tenant_id, "order_id": job.order_id}
+        )
     return job.id
 
 

@@ -130,7 +130,8 @@ _FINISH = text(
     buried AS (
         INSERT INTO dead_letters (id, tenant_id, job_id, kind, fingerprint, cause, snapshot)
         SELECT uuidv7(), tenant_id, id, kind, fingerprint, cause,
-               jsonb_build_object('kind', kind, 'queue', queue, 'args', args, 'attempts', attempt, 'crashes', crashes,
+               jsonb_build_object('kind', kind, 'queue', queue, 'priority', priority, 'args', args,
+                                  'attempts', attempt, 'crashes', crashes,
                                   'maxAttempts', max_attempts, 'lane', lane, 'orderId', order_id, 'eventId', event_id,
                                   'createdAt', created_at, 'traceContext', trace_context, 'error', last_error,
                                   'detail', CAST(detail AS jsonb))

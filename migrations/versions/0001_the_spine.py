@@ -181,6 +181,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_dead_letters")),
     )
     op.create_index("ix_dead_letters_job", "dead_letters", ["job_id"], unique=False)
+    op.create_index("ix_dead_letters_list", "dead_letters", ["tenant_id", "id"], unique=False)
     op.create_index(
         "ix_dead_letters_open",
         "dead_letters",
@@ -389,6 +390,7 @@ def downgrade() -> None:
     op.drop_index("ix_events_subject", table_name="events")
     op.drop_table("events")
     op.drop_index("ix_dead_letters_open", table_name="dead_letters", postgresql_where=sa.text("resolution IS NULL"))
+    op.drop_index("ix_dead_letters_list", table_name="dead_letters")
     op.drop_index("ix_dead_letters_job", table_name="dead_letters")
     op.drop_table("dead_letters")
     op.drop_table("api_keys")

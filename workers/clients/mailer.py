@@ -37,10 +37,10 @@ class Mailer:
         try:
             client.send_message(mail)
         except smtplib.SMTPRecipientsRefused as error:
-            self._judge(max(code for code, _ in error.recipients.values()), error)
+            raise _judged(max(code for code, _ in error.recipients.values())) from None  # it names the recipient
         except smtplib.SMTPResponseException as error:
             self._drop()
-            self._judge(error.smtp_code, error)
+            raise _judged(error.smtp_code) from None
         except (OSError, smtplib.SMTPException):
             self._drop()
             raise
@@ -80,12 +80,14 @@ class Mailer:
             client.close()
         self._kept.client = None
 
-    def _judge(self, code: int, error: Exception) -> None:
-        if code in {421, 454}:
-            raise DependencyDown(SMTP, f"the mail server answers {code}") from error
-        if 400 <= code < 500:
-            raise RetryLater(GREYLIST_S, f"the mail server answers {code}") from error
-        raise PermanentFailure(f"the mail server refuses the mail: {code}") from error
+
+def _judged(code: int) -> Exception:
+    """What a reply code of the server means for the job (RFC 5321, 4.2.1)."""
+    if code in {421, 454}:
+        return DependencyDown(SMTP, f"the mail server answers {code}")
+    if 400 <= code < 500:
+        return RetryLater(GREYLIST_S, f"the mail server answers {code}")
+    return PermanentFailure(f"the mail server refuses the mail: {code}")
 
 
 def _answers(client: smtplib.SMTP) -> bool:
