@@ -23,11 +23,11 @@ from domain.tables import dead_letters
 class DeadLetterFilter(msgspec.Struct, frozen=True):
     """Which dead letters: all fields given must match. `resolved` None = both."""
 
-    tenant_id: UUID | None = None
     kind: str | None = None
     fingerprint: str | None = None
     since: datetime | None = None
     resolved: bool | None = False
+    tenant_id: UUID | None = None
 
 
 def find_dead_letters(

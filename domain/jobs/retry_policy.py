@@ -20,7 +20,7 @@ class PermanentFailure(Exception):
 
 
 class RetryLater(Exception):
-    """This attempt failed; the next one shall start `after_s` seconds from now."""
+    """This attempt failed; the next one shall start `after_s` seconds from now. Raise it `from` what went wrong."""
 
     def __init__(self, after_s: float, why: str = "") -> None:
         super().__init__(why or f"again in {after_s:g} s")
@@ -171,7 +171,7 @@ def ending_of(error: BaseException, traceback: str) -> Ending:
         case DependencyDown():
             return Snoozed(1.0, str(error))
         case RetryLater(after_s=after_s):
-            return Errored("RetryLater", str(error), retry_after_s=after_s)
+            return Errored(type(error.__cause__ or error).__name__, str(error), retry_after_s=after_s)
         case PermanentFailure():
             return Errored("PermanentFailure", str(error), traceback, permanent=True)
         case _:

@@ -91,9 +91,11 @@ def _conclude(verdict: Verdict, override: RetryOverride | None, attempt: int) ->
         case Throttled(after_seconds=after_s, reason=reason) | Postponed(after_seconds=after_s, reason=reason):
             raise Snooze(after_s, reason)
         case Retry(after_seconds=int(after_s), reason=reason):
-            raise RetryLater(after_s, reason)
+            raise RetryLater(after_s, reason) from DeliveryFailed()
+        case Retry(reason=reason) if override is not None:
+            raise RetryLater(_wait_s(override, attempt), reason) from DeliveryFailed()
         case Retry(reason=reason):
-            raise DeliveryFailed(reason) if override is None else RetryLater(_wait_s(override, attempt), reason)
+            raise DeliveryFailed(reason)
 
 
 def _wait_s(override: RetryOverride, attempt: int) -> float:

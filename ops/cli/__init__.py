@@ -1,0 +1,44 @@
+"""`longshore`: one command line for developers, operators and the processes themselves.
+
+Exit codes: 0 done, 1 error, 2 usage or settings, 3 not found, 4 not allowed, 5 done in part, 6 refused or not
+confirmed, 7 timeout, 130 Ctrl-C. Commands import what they need when they run, so that help is instant.
+"""
+
+import sys
+
+import typer
+
+from ops.cli import demo, dlq, jobs, keys, outbox, processes, queues, up, workers
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,  # its tracebacks show local variables, secrets among them
+    help="Takes orders in, and gets every piece of work behind them done.",
+)
+
+app.command("up")(up.up)
+app.command("demo")(demo.demo)
+processes.add_to(app)
+for _name, _group in {
+    "dlq": dlq,
+    "jobs": jobs,
+    "queues": queues,
+    "workers": workers,
+    "outbox": outbox,
+    "keys": keys,
+}.items():
+    app.add_typer(_group.app, name=_name)
+
+
+def main() -> None:
+    """The console script. Bad settings are one line per variable, never a traceback."""
+    try:
+        app()
+    except Exception as error:
+        from ops.settings import InvalidSettings  # noqa: PLC0415  # help does not need it
+
+        if not isinstance(error, InvalidSettings):
+            raise
+        print("\n".join(error.problems), file=sys.stderr)
+        sys.exit(2)

@@ -1,0 +1,5 @@
+"""`python -m ops.cli` is `longshore`."""
+
+from ops.cli import main
+
+main()

@@ -1,0 +1,57 @@
+"""The command line's connection to PostgreSQL: opened for one command and closed with it. Its silence is one line."""
+# ruff: noqa: PLC0415  # lazy: `--help` shall not wait for the database driver
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from ops.cli.output import ExitCode, leave
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
+
+_NOT_MIGRATED = {"42P01", "42703"}  # undefined table, undefined column
+_NOT_ALLOWED = {"28000", "28P01", "42501"}
+_INTERRUPTED = {"55P03", "40P01", "40001"}  # lock timeout, deadlock, serialization
+
+
+@contextmanager
+def database() -> Iterator["Engine"]:
+    """An engine on the database of the settings. Every kind of job is known inside."""
+    import domain.job_kinds  # noqa: F401  # declares them: a replay reads its allowance, an edit its payload
+    from domain.database import connect
+    from ops.settings import load_settings
+
+    url = load_settings().database_url
+    try:
+        engine = connect(url, process="cli")
+    except ValueError:  # the parser's own words could carry the password
+        leave(ExitCode.USAGE, "DATABASE_URL: cannot be read; it looks like postgresql://user:password@host:5432/name")
+    try:
+        yield engine
+    finally:
+        engine.dispose()
+
+
+def silence_of(error: Exception) -> tuple[ExitCode, str] | None:
+    """What to say when the database was the trouble; None when it was not."""
+    from sqlalchemy.exc import DBAPIError
+    from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+    if isinstance(error, PoolTimeout):
+        return ExitCode.ERROR, "The database does not answer."
+    return _judged(error.orig) if isinstance(error, DBAPIError) else None
+
+
+def _judged(error: BaseException | None) -> tuple[ExitCode, str] | None:
+    first_line = str(error).strip().split("\n")[0]
+    state = getattr(error, "sqlstate", None)
+    if state in _NOT_ALLOWED or "authentication failed" in first_line:
+        return ExitCode.AUTH, f"The database refuses us: {first_line}"
+    if state is None:
+        return ExitCode.ERROR, f"The database does not answer: {first_line}"
+    if state in _NOT_MIGRATED:
+        return ExitCode.ERROR, "The database does not have our tables: it has to be migrated first."
+    if state in _INTERRUPTED or state.startswith(("08", "53", "57")):
+        return ExitCode.ERROR, f"The database was interrupted, try again: {first_line}"
+    return None

@@ -1,0 +1,51 @@
+"""One job, whole: its fields, its attempts, the obligation that stands, and the dead letter of its last death."""
+
+from typing import Any
+from uuid import UUID
+
+import msgspec
+from sqlalchemy import Connection
+
+from domain.jobs.queries import attempts_of, get_job, get_obligation
+from domain.jobs.retry_now import latest_dead_letter_of
+from ops.cli.output import Output, cell
+from ops.cli.records import TIMELINE, attempt_record, job_record, masked, record
+
+_APART = {"args", "timeline", "obligation", "lastError", "progress", "result", "traceContext"}
+
+
+def load(tx: Connection, job_id: UUID) -> dict[str, Any]:
+    """Raises NotFound."""
+    job = get_job(tx, None, job_id)
+    obligation = get_obligation(tx, job_id)
+    letter = latest_dead_letter_of(tx, job_id)
+    return {
+        **job_record(job),
+        "args": masked(job.args),
+        "traceContext": job.trace_context,
+        "obligation": record(obligation) if obligation else None,
+        "deadLetterId": letter.id if letter else None,
+        "deadLetterResolution": letter.resolution if letter else None,
+        "timeline": [attempt_record(row) for row in attempts_of(tx, [job_id])[job_id]],
+    }
+
+
+def show(out: Output, page: dict[str, Any]) -> None:
+    if out.as_json:
+        return out.document(page)
+    out.fields({name: value for name, value in page.items() if name not in _APART})
+    for name in ("args", "progress", "result", "lastError"):
+        if page[name] is not None:
+            out.say(f"\n{name}\n{msgspec.json.format(msgspec.json.encode(page[name]), indent=2).decode()}")
+    out.say(f"\noutbox  {_obligation(page['obligation'])}")
+    if page["timeline"]:
+        out.say("\nattempts")
+        out.table(page["timeline"], TIMELINE)
+    return None
+
+
+def _obligation(row: dict[str, Any] | None) -> str:
+    if row is None:
+        return "no obligation stands"
+    rung = f"rung {row['rings']}x, rings again" if row["rings"] else "due"
+    return f"{rung} at {cell(row['dueAt'])}{', in a bundle of its own' if row['alone'] else ''}"

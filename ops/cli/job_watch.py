@@ -1,0 +1,88 @@
+"""Following one job until it is done: a line per change, or a progress bar where there is a terminal."""
+
+import math
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+from uuid import UUID
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from sqlalchemy import Engine, Row
+
+from domain.jobs.queries import get_job
+from domain.jobs.state_machine import TERMINAL, JobState
+from ops.cli.output import ExitCode, Output, cell, complain, printable
+from ops.cli.records import job_record, masked
+
+POLL_S = 0.25
+
+Show = Callable[[Row[Any]], None]
+
+
+def watch(out: Output, engine: Engine, job_id: UUID, timeout_s: float | None) -> ExitCode:
+    """Shows each change. Raises NotFound."""
+    deadline = math.inf if timeout_s is None else time.monotonic() + timeout_s
+    version = 0
+    with _shown(out) as show:
+        while True:
+            job = _load(engine, job_id)
+            if job.version != version:
+                show(job)
+            version = job.version
+            if JobState(job.state) in TERMINAL or time.monotonic() >= deadline:
+                break
+            time.sleep(min(POLL_S, max(0.0, deadline - time.monotonic())))
+    return _verdict(job)
+
+
+def _verdict(job: Row[Any]) -> ExitCode:
+    if JobState(job.state) not in TERMINAL:
+        complain(f"Job {job.id} is still {job.state}.")
+        return ExitCode.TIMEOUT
+    return ExitCode.OK if job.state == JobState.SUCCEEDED else ExitCode.ERROR
+
+
+def _load(engine: Engine, job_id: UUID) -> Row[Any]:
+    with engine.begin() as tx:
+        return get_job(tx, None, job_id)
+
+
+@contextmanager
+def _shown(out: Output) -> Iterator[Show]:
+    if out.as_json:
+        yield lambda job: out.line(job_record(job))
+    elif sys.stdout.isatty():
+        with Progress(
+            TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), console=Console(file=sys.stdout)
+        ) as bar:
+            task = bar.add_task("", total=None)
+            yield lambda job: bar.update(task, **_bar(job))
+    else:
+        yield lambda job: out.say(_line(job))
+
+
+def _bar(job: Row[Any]) -> dict[str, Any]:
+    progress = job.progress or {}
+    done = JobState(job.state) in TERMINAL
+    total = progress.get("total") or (1 if done else None)
+    return {
+        "description": _line(job).replace("[", r"\["),
+        "total": total,
+        "completed": total if done else progress.get("done", 0),
+    }
+
+
+def _line(job: Row[Any]) -> str:
+    """`report.generate running, attempt 1 of 3: 400 of 1000 rows written`"""
+    words = [job.kind, f"{job.state}, attempt {job.attempt} of {job.max_attempts}"]
+    if job.state in {JobState.SCHEDULED, JobState.RETRYING}:
+        words.append(f"due {cell(job.due_at)}")
+    if job.state in {JobState.RETRYING, JobState.DEAD} and job.last_error:
+        words.append(f"({cell(masked(job.last_error))})")
+    if job.state == JobState.RUNNING and (progress := job.progress):
+        of = f" of {progress['total']}" if progress["total"] else ""
+        words[-1] += f": {progress['done']}{of} {masked(progress['message'])}"
+    return printable(" ".join(words))

@@ -1,0 +1,111 @@
+"""`longshore jobs`: what became of a piece of work, and hurrying it, stopping it or watching it."""
+# ruff: noqa: PLC0415  # lazy: `--help` shall not wait for the database driver
+
+from typing import Annotated
+from uuid import UUID
+
+import typer
+
+from domain.jobs.state_machine import JobState
+from ops.cli.confirm import confirm
+from ops.cli.database import database
+from ops.cli.options import By, Json, Limit, Reason, Yes, operator
+from ops.cli.output import answering
+
+app = typer.Typer(no_args_is_help=True, help="Jobs: list, show, retry now, cancel, watch.")
+
+Id = Annotated[UUID, typer.Argument(metavar="ID", help="A job.", show_default=False)]
+
+_LIST = {
+    "id": "id",
+    "kind": "kind",
+    "queue": "queue",
+    "state": "state",
+    "attempts": "attempts",
+    "created": "createdAt",
+    "due": "dueAt",
+    "error": "lastError",
+}
+
+
+@app.command("list")
+def list_(
+    *,
+    state: Annotated[JobState | None, typer.Option("--state", help="Only jobs in this state.")] = None,
+    kind: Annotated[str | None, typer.Option("--kind", help="Only jobs of this kind.")] = None,
+    queue: Annotated[str | None, typer.Option("--queue", help="Only jobs of this queue.")] = None,
+    order: Annotated[UUID | None, typer.Option("--order", help="Only jobs of this order.")] = None,
+    limit: Limit = 100,
+    as_json: Json = False,
+) -> None:
+    """The newest jobs.
+
+    Example: longshore jobs list --state retrying --queue webhooks
+    """
+    with answering(as_json) as out, database() as engine, engine.begin() as tx:
+        from domain.jobs.queries import JobFilter, list_jobs
+        from ops.cli.records import job_record
+
+        rows = list_jobs(tx, None, JobFilter(state, kind, queue, order), limit=limit)
+        out.records([job_record(row) for row in rows], _LIST, "No jobs match.")
+
+
+@app.command()
+def show(job_id: Id, as_json: Json = False) -> None:
+    """Everything known about one: its fields, each attempt, and whether an obligation to run it stands."""
+    with answering(as_json) as out, database() as engine, engine.begin() as tx:
+        from ops.cli import job_page
+
+        job_page.show(out, job_page.load(tx, job_id))
+
+
+@app.command()
+def retry(job_id: Id, reason: Reason = None, by: By = "", as_json: Json = False) -> None:
+    """Run it now instead of later; a dead one is replayed, which resolves its dead letter."""
+    with answering(as_json) as out, database() as engine, engine.begin() as tx:
+        from domain.jobs.dead_letters import replay_if_open
+        from domain.jobs.queries import get_job
+        from domain.jobs.retry_now import latest_dead_letter_of, make_due_now_if_waiting
+
+        job = get_job(tx, None, job_id)
+        letter = latest_dead_letter_of(tx, job_id) if job.state == JobState.DEAD else None
+        if letter is None:
+            make_due_now_if_waiting(tx, job_id, operator(by), reason)
+        else:
+            replay_if_open(tx, letter.id, operator(by), reason)
+        done = {"id": job_id, "was": job.state, "deadLetterId": letter.id if letter else None}
+        said = f"Replayed: job {job_id} is queued." if letter else f"Job {job_id} is due now."
+        out.document(done) if as_json else out.say(said)
+
+
+@app.command()
+def cancel(job_id: Id, reason: Reason = None, by: By = "", yes: Yes = False, as_json: Json = False) -> None:
+    """Stop it: at once while it waits, as soon as its handler listens while it runs. It cannot be replayed."""
+    with answering(as_json) as out, database() as engine:
+        from domain.aftermath import cancel as cancel_job
+        from domain.audit import record_act
+        from domain.jobs.queries import get_job
+
+        with engine.begin() as tx:
+            job = get_job(tx, None, job_id)
+        if job.state not in {JobState.SUCCEEDED, JobState.DEAD, JobState.CANCELLED}:
+            confirm(f"Cancel job {job_id}, {job.kind}, which is {job.state}, for good?", yes)
+        with engine.begin() as tx:
+            cancelled = cancel_job(tx, job.tenant_id, job_id)
+            act = "job.cancelled" if cancelled else "job.cancel_requested"
+            record_act(tx, job.tenant_id, operator(by), act, str(job_id), reason)
+        said = f"Job {job_id} is cancelled." if cancelled else f"Job {job_id} runs; it was asked to stop."
+        out.document({"id": job_id, "cancelled": cancelled is not None}) if as_json else out.say(said)
+
+
+@app.command()
+def watch(
+    job_id: Id,
+    timeout: Annotated[float | None, typer.Option("--timeout", min=0, help="Seconds; then exit code 7.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Follow it until it is done. Exit code 0 = succeeded, 1 = dead or cancelled, 7 = the time was up."""
+    with answering(as_json) as out, database() as engine:
+        from ops.cli import job_watch
+
+        raise typer.Exit(job_watch.watch(out, engine, job_id, timeout))

@@ -1,0 +1,44 @@
+"""The options that several commands share, and how their words are read: durations, moments, who is asking."""
+
+import os
+import re
+import socket
+from datetime import UTC, datetime, timedelta
+from typing import Annotated
+
+import typer
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout and nothing else.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before acting.")]
+By = Annotated[str, typer.Option("--by", help="Who acts, for the audit log. Default: $USER@host.", show_default=False)]
+Reason = Annotated[str | None, typer.Option("--reason", help="Why, for the audit log.")]
+Limit = Annotated[int, typer.Option("--limit", min=1, max=10_000, help="At most this many.")]
+
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+_DURATION = re.compile(r"(\d{1,6})([smhdw])")
+
+
+def read_duration(text: str) -> timedelta:
+    """`90s`, `15m`, `1h`, `30d` or `2w`. Raises typer.BadParameter."""
+    if (found := _DURATION.fullmatch(text.strip())) is None:
+        raise typer.BadParameter(f"{text!r} is not a duration such as 90s, 15m, 1h, 30d or 2w")
+    return timedelta(**{_UNITS[found[2]]: int(found[1])})
+
+
+def read_moment(text: str, now: datetime | None = None) -> datetime:
+    """So long ago (`1h`), or an ISO time; one without an offset is UTC. Raises typer.BadParameter."""
+    if _DURATION.fullmatch(text.strip()):
+        return (now or datetime.now(UTC)) - read_duration(text)
+    try:
+        moment = datetime.fromisoformat(text.strip())
+    except ValueError:
+        raise typer.BadParameter(
+            f"{text!r} is neither a duration such as 1h nor a time such as 2026-01-31T08:00Z"
+        ) from None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def operator(by: str) -> str:
+    """Who acts: as given, or the user of this machine."""
+    user = os.environ.get("USER") or os.environ.get("LOGNAME") or f"uid-{os.getuid()}"
+    return by or f"{user}@{socket.gethostname()}"
