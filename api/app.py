@@ -8,17 +8,16 @@ from typing import Any
 from litestar import Litestar, Request, Router
 from litestar.di import Provide
 from litestar.exceptions import HTTPException
-from litestar.openapi import OpenAPIConfig
-from litestar.openapi.plugins import SwaggerRenderPlugin
-from litestar.openapi.spec import Components, SecurityScheme
 from litestar.static_files import create_static_files_router
 from sqlalchemy import Engine
 
 from api.auth import KeyAuthentication, KeyRing
 from api.envelope import answer_error
+from api.gate import admit
 from api.ingress import Ingress
 from api.media_type import JsonOnly
 from api.observe import Api
+from api.openapi import describe
 from api.relay_bell import RelayBell
 from api.routes import dead_letters, errors, jobs, orders, products, reports, webhook_endpoints
 from api.routes.health import Readiness, health, live, ready
@@ -26,7 +25,6 @@ from api.routes.metrics import Depths, metrics
 from domain.database import connect
 from domain.reports.store import ReportStore
 from domain.tenants.keys import Caller
-from ops import VERSION
 from ops.settings import Settings
 from ops.telemetry import log
 
@@ -51,6 +49,7 @@ def create_app(settings: Settings, schema: str | None = None) -> Litestar:
         settings.api_prefix,
         route_handlers=[module.router for module in (orders, jobs, products, reports, webhook_endpoints, dead_letters)],
         middleware=[KeyAuthentication, JsonOnly()],
+        before_request=admit,
         security=[{"apiKeyAuth": []}, {"bearerAuth": []}],
     )
     assets = create_static_files_router("/api-docs/assets", [STATIC / "swagger-ui"], include_in_schema=False)
@@ -69,7 +68,7 @@ def create_app(settings: Settings, schema: str | None = None) -> Litestar:
         },
         exception_handlers={HTTPException: answer_error, Exception: answer_error},
         lifespan=[_lifespan(bell, ingress, readiness, (engine, intake_engine))],
-        openapi_config=_openapi(),
+        openapi_config=describe(settings.api_prefix, "/api-docs/assets"),
         request_max_body_size=settings.max_body_bytes,
         logging_config=None,
         debug=False,
@@ -98,27 +97,3 @@ def _lifespan(bell: RelayBell, ingress: Ingress, readiness: Readiness, engines: 
         logger.info("shutdown_complete", role="api")
 
     return lifespan
-
-
-def _openapi() -> OpenAPIConfig:
-    assets = "/api-docs/assets"
-    page = SwaggerRenderPlugin(
-        js_url=f"{assets}/swagger-ui-bundle.js",
-        css_url=f"{assets}/swagger-ui.css",
-        standalone_preset_js_url=f"{assets}/swagger-ui-standalone-preset.js",
-        favicon=f'<link rel="icon" href="{assets}/favicon-32x32.png">',
-        path="/",
-    )
-    return OpenAPIConfig(
-        title="Longshore",
-        version=VERSION,
-        description="Orders in, 202 once they are durable, and every piece of work behind them done.",
-        path="/api-docs",
-        render_plugins=[page],
-        components=Components(
-            security_schemes={
-                "apiKeyAuth": SecurityScheme(type="apiKey", name="X-API-Key", security_scheme_in="header"),
-                "bearerAuth": SecurityScheme(type="http", scheme="bearer"),
-            }
-        ),
-    )

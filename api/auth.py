@@ -3,19 +3,22 @@
 import time
 from typing import Any
 
+import anyio
 import anyio.to_thread
 from litestar.connection import ASGIConnection
 from litestar.handlers import BaseRouteHandler
 from litestar.middleware import AbstractAuthenticationMiddleware, AuthenticationResult
 from sqlalchemy import Engine
 
-from domain.errors import Forbidden, Unauthenticated
+from domain.errors import DependencyUnavailable, Forbidden, Unauthenticated
 from domain.tenants.key_rules import KeyParts, parse_key
 from domain.tenants.keys import Caller, find_caller
 
 #: A revoked or expired key still opens for this long: the price of not asking PostgreSQL on every request.
 REMEMBER_S = 5.0
 _MOST_REMEMBERED = 10_000
+#: A frozen PostgreSQL answers nothing, not even an error.
+_LOOK_UP_WITHIN_S = 2.0
 
 
 class KeyRing:
@@ -26,14 +29,18 @@ class KeyRing:
         self._known: dict[KeyParts, tuple[float, Caller]] = {}
 
     async def caller(self, key: str) -> Caller:
-        """Who this key speaks for. Raises Unauthenticated."""
+        """Who this key speaks for. Raises Unauthenticated, or DependencyUnavailable when nobody can tell in time."""
         parts = parse_key(key)
         if parts is None:
             raise Unauthenticated
         remembered = self._known.get(parts)
         if remembered is not None and time.monotonic() - remembered[0] < REMEMBER_S:
             return remembered[1]
-        found = await anyio.to_thread.run_sync(self._find, parts)
+        try:
+            with anyio.fail_after(_LOOK_UP_WITHIN_S):
+                found = await anyio.to_thread.run_sync(self._find, parts, abandon_on_cancel=True)
+        except TimeoutError:
+            raise DependencyUnavailable from None
         if found is None:
             self._known.pop(parts, None)
             raise Unauthenticated

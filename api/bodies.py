@@ -5,14 +5,15 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta, Struct
 
+# `$` alone also matches before a newline at the end, in Python though not in JSON Schema.
 Sku = Annotated[
-    str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", description="Stock keeping unit", examples=["MUG-1"])
+    str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$(?!\n)", description="Stock keeping unit", examples=["MUG-1"])
 ]
-Currency = Annotated[str, Meta(pattern=r"^[A-Z]{3}$", description="ISO 4217", examples=["USD"])]
+Currency = Annotated[str, Meta(pattern=r"^[A-Z]{3}$(?!\n)", description="ISO 4217", examples=["USD"])]
 Email = Annotated[
     str,
     Meta(
-        pattern=r"^[^\s@\x00-\x1f\x7f]{1,64}@[^\s@\x00-\x1f\x7f]+\.[^\s@\x00-\x1f\x7f]+$",
+        pattern=r"^[^\s@\x00-\x1f\x7f]{1,64}@[^\s@\x00-\x1f\x7f]+\.[^\s@\x00-\x1f\x7f]+$(?!\n)",
         max_length=254,
         examples=["ada@example.com"],
     ),

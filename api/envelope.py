@@ -12,7 +12,6 @@ from msgspec import Struct
 from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from api.violations import violations_of
 from domain.errors import LongshoreError, Violation
 from ops.telemetry import log
 
@@ -99,6 +98,7 @@ CODES: dict[str, Code] = {
     "INVALID_STATE": Code(409, "The present state does not allow this"),
     "ORDER_NOT_CANCELLABLE": Code(409, "The order can no longer be cancelled"),
     "JOB_NOT_FINISHED": Code(409, "The job has no result yet", retryable=True),
+    "RESULT_EXPIRED": Code(410, "The result is no longer kept"),
     "INSUFFICIENT_STOCK": Code(422, "There is not enough stock"),
     "IDEMPOTENCY_KEY_REUSED": Code(422, "The Idempotency-Key was used for another request"),
     "PAYLOAD_TOO_LARGE": Code(413, "The body is too large"),
@@ -129,19 +129,19 @@ class Failure(Struct, frozen=True):
 
 def answer_error(request: Request[Any, Any, Any], error: Exception) -> Response[Problem]:
     """The one exception handler. Nothing of a driver or a stack trace reaches the caller; both are in the log."""
-    failure = classify(request, error)
+    failure = classify(error)
     if failure.status >= 500:
         logger.error("request.failed", code=failure.code, path=request.url.path, method=request.method, exc_info=error)
     return problem(request, failure, _headers(failure, error))
 
 
-def classify(request: Request[Any, Any, Any], error: Exception) -> Failure:  # noqa: PLR0911  # one case per sort
+def classify(error: Exception) -> Failure:  # noqa: PLR0911  # one case per sort
     """Which code an exception is."""
     match error:
         case LongshoreError():
             return Failure(error.code, CODES[error.code].status, str(error), error.violations)
         case ValidationException():
-            return _invalid(request, error)
+            return Failure("VALIDATION_ERROR", 400, "A parameter is not valid.", _of_parameters(error))
         case HTTPException(status_code=400, __cause__=SerializationException()):
             return Failure("MALFORMED_JSON", 400, "The body is not well-formed JSON.")
         case HTTPException(status_code=status) if status in _BY_STATUS:
@@ -169,19 +169,9 @@ def problem(request: Request[Any, Any, Any], failure: Failure, headers: dict[str
     return Response(body, status_code=failure.status, media_type=_media_type(request), headers=headers)
 
 
-def _invalid(request: Request[Any, Any, Any], error: ValidationException) -> Failure:
-    sources = {entry.get("source") for entry in error.extra or [] if isinstance(entry, dict)}
-    if "body" not in sources:
-        found = [
-            Violation(str(entry.get("key", "")), str(entry.get("message", "")))
-            for entry in error.extra or []
-            if isinstance(entry, dict)
-        ]
-        return Failure("VALIDATION_ERROR", 400, "A parameter is not valid.", found)
-    body = violations_of(request)
-    if body is None:
-        return Failure("MALFORMED_JSON", 400, "The body is not well-formed JSON.")
-    return Failure("VALIDATION_ERROR", 422, "The body does not fit its schema.", body)
+def _of_parameters(error: ValidationException) -> list[Violation]:
+    found = (entry for entry in error.extra or [] if isinstance(entry, dict))
+    return [Violation(str(entry.get("key", "")), str(entry.get("message", ""))) for entry in found]
 
 
 def _detail(violation: Violation, failure: Failure) -> Detail:

@@ -10,7 +10,8 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from sqlalchemy import Engine
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from domain.errors import DependencyUnavailable, LongshoreError, Overloaded
 from domain.orders.intake import AcceptedOrder, IntakeOrder, accept_orders
@@ -95,16 +96,25 @@ class Ingress:
         try:
             with self._engine.connect() as connection:
                 answers = accept_orders(connection, orders)
-        except SQLAlchemyError as error:
+        except Exception as error:  # whatever one flush meets, the next must have its turn
             logger.warning("intake.flush_failed", orders=len(orders), error=type(error).__name__)
-            if len(orders) == 1 or not _is_of_a_row(error):
-                return [DependencyUnavailable() for _ in orders]
-            return [answer for order in orders for answer in self._store([order])]
+            if len(orders) > 1 and _is_of_a_row(error):
+                return [answer for order in orders for answer in self._store([order])]
+            return [_refusal(error) for _ in orders]
         INTAKE_FLUSH_SIZE.observe(len(orders))
         ORDERS_ACCEPTED.inc(sum(isinstance(answer, AcceptedOrder) and not answer.replayed for answer in answers))
         return answers
 
 
-def _is_of_a_row(error: SQLAlchemyError) -> bool:
-    """Whether the server itself refused the statement; otherwise it could not be reached, and no row will do better."""
-    return isinstance(error, DBAPIError) and not error.connection_invalidated and hasattr(error.orig, "sqlstate")
+def _is_of_a_row(error: Exception) -> bool:
+    """Whether other rows may do better: not when the server could not be reached."""
+    if isinstance(error, (OperationalError, InterfaceError)):
+        return not error.connection_invalidated and getattr(error.orig, "sqlstate", None) is not None
+    return not isinstance(error, PoolTimeout)
+
+
+def _refusal(error: Exception) -> LongshoreError:
+    away = isinstance(error, (OperationalError, InterfaceError, PoolTimeout))
+    refusal = DependencyUnavailable() if away else LongshoreError()
+    refusal.__cause__ = error  # the log of its request tells why
+    return refusal

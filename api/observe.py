@@ -14,6 +14,8 @@ from ops.telemetry import HTTP_DURATION, HTTP_REQUESTS, log
 logger = log(__name__)
 
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{8,128}")
+#: Any other method is one label, or strangers could make a time series each.
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 #: Probes come every few seconds and say nothing new.
 _QUIET = ("/livez", "/readyz", "/health", "/ready", "/metrics")
 
@@ -61,8 +63,9 @@ def request_id_of(headers: Any) -> str:
 def _record(scope: Any, status: int, seconds: float) -> None:
     # The template, never the raw path: ids in a label would make a time series per order.
     route = scope.get("path_template") or "unmatched"
-    HTTP_REQUESTS.labels(scope["method"], route, str(status)).inc()
-    HTTP_DURATION.labels(scope["method"], route).observe(seconds)
+    method = scope["method"] if scope["method"] in _METHODS else "_OTHER"
+    HTTP_REQUESTS.labels(method, route, str(status)).inc()
+    HTTP_DURATION.labels(method, route).observe(seconds)
     if route.startswith(_QUIET):
         return
     caller = scope.get("user")

@@ -4,9 +4,10 @@ from typing import Annotated, Any
 
 import msgspec
 from litestar import Request
+from litestar.exceptions import ValidationException
 from litestar.params import HeaderParameter
 
-from domain.errors import BodyInvalid, IdempotencyKeyRequired, LongshoreError, Violation
+from domain.errors import BodyInvalid, IdempotencyKeyRequired, Violation
 
 IdempotencyKey = Annotated[
     str | None,
@@ -18,12 +19,6 @@ IdempotencyKey = Annotated[
     ),
 ]
 LONGEST_KEY = 255
-
-
-class InvalidHeader(LongshoreError):
-    """A header is not valid."""
-
-    code = "BAD_REQUEST"
 
 
 def trace_context(request: Request[Any, Any, Any]) -> str:
@@ -38,14 +33,14 @@ def trace_context(request: Request[Any, Any, Any]) -> str:
 def idempotency_key(header: str | None) -> str:
     """The key without its quotes (draft-ietf-httpapi-idempotency-key-header-07 quotes it, most clients do not).
 
-    Raises IdempotencyKeyRequired, or InvalidHeader for one that is empty, too long or not printable ASCII.
+    Raises IdempotencyKeyRequired, or ValidationException for one that is empty, too long or not printable ASCII.
     """
     if header is None:
         raise IdempotencyKeyRequired
     key = header[1:-1] if len(header) > 1 and header[0] == header[-1] == '"' else header
     if not (1 <= len(key) <= LONGEST_KEY and key.isascii() and key.isprintable()):
-        why = Violation("Idempotency-Key", f"must be 1 to {LONGEST_KEY} printable ASCII characters")
-        raise InvalidHeader(violations=[why])
+        why = f"must be 1 to {LONGEST_KEY} printable ASCII characters"
+        raise ValidationException(extra=[{"key": "Idempotency-Key", "message": why}])
     return key
 
 

@@ -5,8 +5,7 @@ from collections.abc import Iterator
 from typing import Any, get_args, get_origin
 
 import msgspec
-from litestar import Request
-from litestar.utils.scope.state import ScopeState
+from litestar.exceptions import SerializationException
 from msgspec import Struct
 
 from domain.errors import Violation
@@ -14,17 +13,15 @@ from domain.errors import Violation
 _AT = re.compile(r" - at `[^`]*`$")
 
 
-def violations_of(request: Request[Any, Any, Any]) -> list[Violation] | None:
-    """What is wrong with the body that Litestar just refused; None when it is not JSON at all."""
-    raw = ScopeState.from_scope(request.scope).body  # read by Litestar before it refused it
-    field = request.route_handler.parsed_data_field
-    if not isinstance(raw, bytes) or field is None:
-        return None
+def violations_of(body: bytes, kind: Any) -> list[Violation]:
+    """What is wrong with a body that shall be a `kind`. Raises SerializationException when it is not JSON at all."""
     try:
-        value = msgspec.json.decode(raw)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return None
-    return list(collect(field.annotation, value, "")) or [Violation("", "does not fit the schema")]
+        if _fits(body, kind):
+            return []
+        value = msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise SerializationException from error
+    return list(collect(kind, value, "")) or [Violation("", "does not fit the schema")]
 
 
 def collect(kind: Any, value: Any, path: str) -> Iterator[Violation]:
@@ -36,6 +33,14 @@ def collect(kind: Any, value: Any, path: str) -> Iterator[Violation]:
         yield from inner or _collect_leaf(kind, value, path)
     else:
         yield from _collect_leaf(kind, value, path)
+
+
+def _fits(body: bytes, kind: Any) -> bool:
+    try:
+        msgspec.json.decode(body, type=kind)
+    except msgspec.ValidationError:
+        return False
+    return True
 
 
 def _collect_struct(kind: type[Struct], value: Any, path: str) -> Iterator[Violation]:
@@ -61,6 +66,9 @@ def _collect_struct(kind: type[Struct], value: Any, path: str) -> Iterator[Viola
 
 
 def _collect_leaf(kind: Any, value: Any, path: str) -> Iterator[Violation]:
+    if isinstance(value, str) and "\x00" in value:  # found by the struct, which cannot name its field
+        yield Violation(path, "must not contain U+0000")
+        return
     try:
         msgspec.convert(value, kind)
     except msgspec.ValidationError as error:

@@ -39,6 +39,7 @@ def connect(
         max_overflow=0,
         pool_timeout=pool_timeout_s,
         pool_pre_ping=True,
+        hide_parameters=True,  # errors reach the log, and parameters are customers' data
         connect_args={
             "connect_timeout": 2,
             "application_name": f"longshore-{process}",

@@ -76,6 +76,12 @@ class JobNotFinished(LongshoreError):
     code = "JOB_NOT_FINISHED"
 
 
+class ResultExpired(LongshoreError):
+    """{resource} is no longer kept."""
+
+    code = "RESULT_EXPIRED"
+
+
 class DeadLetterResolved(LongshoreError):
     """The dead letter is {resolution} already."""
 

@@ -1,6 +1,6 @@
 """Money: integer minor units inside, decimal major units at the edge. Pure. Exponents by ISO 4217."""
 
-from decimal import Decimal
+from decimal import Decimal, Inexact, localcontext
 
 _EXPONENTS = {
     **dict.fromkeys(
@@ -41,10 +41,12 @@ def to_minor(amount: Decimal, currency: str) -> int:
     """An amount in minor units. Raises ValueError for no amount, or more decimal places than the currency has."""
     if not amount.is_finite() or amount < 0 or amount > LARGEST_PRICE:
         raise ValueError("must be between 0 and 1000000000")
-    minor = amount.scaleb(exponent(currency))
-    if minor != minor.to_integral_value():
-        raise ValueError(f"{currency} has {exponent(currency)} decimal places")
-    return int(minor)
+    with localcontext() as exact:
+        exact.traps[Inexact] = True  # digits beyond the context's precision would be rounded away in silence
+        try:
+            return int(amount.scaleb(exponent(currency)).to_integral_exact())
+        except Inexact:
+            raise ValueError(f"{currency} has {exponent(currency)} decimal places") from None
 
 
 def to_major(minor: int, currency: str) -> Decimal:

@@ -1,3 +1,1 @@
 """What operators touch: settings, telemetry, the embedded stack, the command line, deployment."""
-
-VERSION = "0.1.0"

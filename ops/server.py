@@ -8,10 +8,9 @@ from granian.constants import Interfaces
 from granian.server.embed import Server
 
 from api.app import create_app
-from ops import VERSION
 from ops.migrate import head
 from ops.settings import Settings
-from ops.telemetry import configure_logging, log
+from ops.telemetry import VERSION, configure_logging, log
 
 logger = log(__name__)
 
@@ -30,7 +29,10 @@ def serve(settings: Settings) -> None:
 
 async def _serve(settings: Settings) -> None:
     app = create_app(settings, schema=head())
-    server = Server(app, address=settings.host, port=settings.port, interface=Interfaces.ASGI)
+    # In this process: one pid to watch, to stop and to kill. Its own log would only repeat ours.
+    server = Server(
+        app, address=settings.host, port=settings.port, interface=Interfaces.ASGI, log_enabled=False, websockets=False
+    )
     loop = asyncio.get_running_loop()
 
     def stop(number: int) -> None:

@@ -5,9 +5,8 @@ command line finds the running development stack. See https://12factor.net/confi
 """
 
 import base64
-import binascii
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Literal
@@ -15,7 +14,9 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-DEV_ENV = Path(".longshore/dev.env")
+#: Where `longshore up` keeps its data, and tells how to reach what it started.
+DATA = Path(os.environ.get("LONGSHORE_DATA", ".longshore"))
+DEV_ENV = DATA / "dev.env"
 
 Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
 Positive = Annotated[int, msgspec.Meta(ge=1)]
@@ -59,40 +60,23 @@ class Settings(msgspec.Struct, frozen=True, rename="upper", kw_only=True):
     webhook_allow_http: bool = False
 
     def __post_init__(self) -> None:
-        problems = [
-            *_url_problems("DATABASE_URL", self.database_url, {"postgresql", "postgres"}),
-            *_url_problems("REDIS_URL", self.redis_url, {"redis", "rediss", "unix"}),
-            *_url_problems("SMTP_URL", self.smtp_url, {"smtp", "smtps", "smtp+starttls"}),
-            *_url_problems("REPORTS_URL", self.reports_url, {"file", "s3"}),
-        ]
-        if not self.api_prefix.startswith("/") or self.api_prefix.endswith("/"):
-            problems.append("API_PREFIX: must start with / and not end with /")
-        if unknown := set(_words(self.ready_requires)) - {"postgresql", "redis"}:
-            problems.append(f"READY_REQUIRES: unknown {', '.join(sorted(unknown))}; postgresql and redis are known")
-        for check, name in (
-            (lambda: self.secret_bytes, "SECRET_KEY"),
-            (lambda: self.allowed_networks, "WEBHOOK_ALLOW_NETWORKS"),
-        ):
-            try:
-                check()
-            except ValueError as error:
-                problems.append(f"{name}: {error}")
+        problems = [f"{name.upper()}: {why}" for name, check in _CHECKS.items() if (why := check(getattr(self, name)))]
         if problems:
             raise InvalidSettings(problems)
 
+    def __repr__(self) -> str:
+        """For logs and tracebacks: the key is left out, and so is whatever a URL carries beside its place."""
+        shown = {name: getattr(self, name) for name in self.__struct_fields__ if name != "secret_key"}
+        shown |= {name: _without_credentials(url) for name, url in shown.items() if name.endswith("_url")}
+        return f"Settings({', '.join(f'{name}={value!r}' for name, value in shown.items())})"
+
     @property
     def secret_bytes(self) -> bytes:
-        try:
-            key = base64.b64decode(self.secret_key, validate=True)
-        except binascii.Error:
-            key = b""
-        if len(key) != 32:
-            raise ValueError("must be 32 bytes in base64 (make one with: openssl rand -base64 32)")
-        return key
+        return _secret(self.secret_key)
 
     @property
     def allowed_networks(self) -> list[IPv4Network | IPv6Network]:
-        return [ip_network(word) for word in _words(self.webhook_allow_networks)]
+        return _networks(self.webhook_allow_networks)
 
     @property
     def required_for_readiness(self) -> frozenset[str]:
@@ -128,20 +112,74 @@ def _why(field: msgspec.structs.FieldInfo, value: str | None) -> str:
         msgspec.convert(value, field.type, strict=False)
     except msgspec.ValidationError as error:
         return str(error)
-    return ""
+    check = _CHECKS.get(field.name)
+    return check(value) if check else ""
 
 
-def _url_problems(name: str, value: str, schemes: set[str]) -> list[str]:
+def _url(*schemes: str) -> Callable[[str], str]:
+    def why(value: str) -> str:
+        try:
+            scheme = urlsplit(value).scheme
+        except ValueError:
+            scheme = ""
+        known = " or ".join(f"{known}://" for known in schemes)
+        return "" if scheme in schemes else f"must be a URL starting with {known}"
+
+    return why
+
+
+def _readable(read: Callable[[str], object]) -> Callable[[str], str]:
+    def why(value: str) -> str:
+        try:
+            read(value)
+        except ValueError as error:
+            return str(error)
+        return ""
+
+    return why
+
+
+def _secret(text: str) -> bytes:
     try:
-        scheme = urlsplit(value).scheme
+        key = base64.b64decode(text, validate=True)
     except ValueError:
-        scheme = ""
-    return (
-        []
-        if scheme in schemes
-        else [f"{name}: must be a URL starting with {' or '.join(f'{s}://' for s in sorted(schemes))}"]
-    )
+        key = b""
+    if len(key) != 32:
+        raise ValueError("must be 32 bytes in base64 (make one with: openssl rand -base64 32)")
+    return key
+
+
+def _networks(text: str) -> list[IPv4Network | IPv6Network]:
+    return [ip_network(word) for word in _words(text)]
+
+
+def _prefix(text: str) -> str:
+    return "" if text.startswith("/") and not text.endswith("/") else "must start with / and not end with /"
+
+
+def _dependencies(text: str) -> str:
+    unknown = set(_words(text)) - {"postgresql", "redis"}
+    return f"unknown {', '.join(sorted(unknown))}; postgresql and redis are known" if unknown else ""
+
+
+def _without_credentials(url: str) -> str:
+    """Scheme, host, port and path: passwords stand before the host or, with some drivers, in the query."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
 def _words(text: str) -> list[str]:
     return [word.strip() for word in text.split(",") if word.strip()]
+
+
+#: What a variable must be beyond its type: each check answers why not, or nothing.
+_CHECKS: dict[str, Callable[[str], str]] = {
+    "database_url": _url("postgres", "postgresql"),
+    "redis_url": _url("redis", "rediss", "unix"),
+    "smtp_url": _url("smtp", "smtp+starttls", "smtps"),
+    "reports_url": _url("file", "s3"),
+    "api_prefix": _prefix,
+    "ready_requires": _dependencies,
+    "secret_key": _readable(_secret),
+    "webhook_allow_networks": _readable(_networks),
+}

@@ -40,7 +40,10 @@ class Child:
 
 
 class Supervisor:
-    """`run` returns when `stop` was called and every child has ended. `<pids_file>` says who runs: {name: pid}."""
+    """`run` returns when `stop` was called and every child has ended. The first child starts ahead of the others.
+
+    `<pids_file>` says who runs: {name: pid}, the neighbours included, which others look after.
+    """
 
     def __init__(
         self,
@@ -48,16 +51,21 @@ class Supervisor:
         log: JointLog,
         pids_file: Path,
         stop_timeout_s: float,
+        head_start_s: float = 0.0,
         neighbours: Callable[[], Mapping[str, int]] = dict,
     ) -> None:
-        self._log, self._pids_file, self._stop_timeout_s = log, pids_file, stop_timeout_s
+        self._log, self._pids_file = log, pids_file
+        self._stop_timeout_s, self._head_start_s = stop_timeout_s, head_start_s
         self._neighbours, self._pids_lock = neighbours, threading.Lock()
         self._orders: SimpleQueue[str] = SimpleQueue()
         self._keepers = [Keeper(child, log, self.write_pids, self._orders) for child in children]
 
     def run(self) -> int:
         """Answers the exit code: 0 when every child ended cleanly, 1 when one failed to or had to be killed."""
-        for keeper in self._keepers:
+        first, *rest = self._keepers
+        first.start()
+        time.sleep(self._head_start_s)
+        for keeper in rest:
             keeper.start()
         self._orders.get()
         self._log.line(SELF, "stopping; Ctrl-C again kills at once")

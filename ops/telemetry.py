@@ -11,6 +11,8 @@ from typing import Any
 import structlog
 from prometheus_client import Counter, Gauge, Histogram
 
+VERSION = "0.1.0"
+
 LATENCY_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 DURATION_BUCKETS = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0)
 
@@ -55,11 +57,11 @@ def configure_logging(*, level: str, log_format: str, process: str, environment:
         structlog.processors.TimeStamper(fmt="iso", key="timestamp"),
         redact,
     ]
+    # Plain tracebacks: those with local variables would show secrets and addresses.
     rendered: list[Any] = (
-        # Plain tracebacks: those with local variables would show secrets.
         [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
         if log_format == "json"
-        else [structlog.dev.ConsoleRenderer(colors=True)]
+        else [structlog.dev.ConsoleRenderer(colors=True, exception_formatter=structlog.dev.plain_traceback)]
     )
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],

@@ -13,7 +13,8 @@ from typing import Any
 from uuid import UUID
 
 import msgspec
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
 from domain.jobs.attempts import ClaimedJob, start_if_due
@@ -29,6 +30,7 @@ from workers.registry import HANDLERS, Handler, Mode
 logger = log(__name__)
 
 _UNKNOWN_TIMEOUT_S = 60.0
+OUTAGE_S = 1.0
 #: Deadlock, serialization failure, lock timeout: nothing is wrong with the job, the same transaction may work now.
 _TRANSIENT = {"40P01", "40001", "55P03"}
 
@@ -156,12 +158,13 @@ class Executor:
         try:
             self._run_bundle_transaction(handler, work)
         except Exception as error:  # noqa: BLE001  # whatever a handler raises is the outcome of its jobs
-            if len(work) > 1:
+            if len(work) > 1 and not _is_outage(error):
                 logger.warning("bundle.split", kind=work[0][0].kind, jobs=len(work), error=type(error).__name__)
                 for job, args in work:  # one of them is to blame: by itself it fails by itself
                     self._run_bulk(handler, [(job, args)])
             else:
-                self._record(work[0][0], ending_of(error, traceback.format_exc()))
+                for job, _ in work:
+                    self._record(job, _ending_of(error))
         return None
 
     def _run_bundle_transaction(self, handler: Handler, work: Sequence[tuple[ClaimedJob, Any]]) -> None:
@@ -212,7 +215,23 @@ def _ending(error: Exception, ctx: JobContext) -> Ending | None:
         ctx.seen = Observation(False, down=True)
     if isinstance(error, TimeoutError) and not error.args:
         return Errored("TimedOut", "no result in time")
+    return _ending_of(error)
+
+
+def _ending_of(error: Exception) -> Ending:
+    """An outage of our own database is no fault of the job: it waits a moment and has not used an attempt."""
+    if _is_outage(error):
+        return Snoozed(OUTAGE_S, "the database was away")
     return ending_of(error, traceback.format_exc())
+
+
+def _is_outage(error: Exception) -> bool:
+    lost = isinstance(error, DBAPIError) and error.connection_invalidated
+    return lost or isinstance(error, InterfaceError | PoolTimeout) or _is_unreachable(error)
+
+
+def _is_unreachable(error: Exception) -> bool:
+    return isinstance(error, OperationalError) and getattr(error.orig, "sqlstate", None) is None
 
 
 def _default_observation(ending: Ending) -> Observation:

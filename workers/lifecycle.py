@@ -20,9 +20,8 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from domain.fleet.workers import Process, leave
 from domain.ids import new_id
-from ops import VERSION
 from ops.settings import Settings
-from ops.telemetry import configure_logging, log
+from ops.telemetry import VERSION, configure_logging, log
 
 logger = log(__name__)
 

@@ -7,13 +7,14 @@ import anyio
 import anyio.to_thread
 from litestar import Response, get
 from litestar.di import NamedDependency
+from litestar.openapi import ResponseSpec
 from msgspec import Struct
 from sqlalchemy import Engine, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from api.relay_bell import RelayBell
 from domain.fleet.workers import LOST_AFTER_S, list_processes
-from ops import VERSION
+from ops.telemetry import VERSION
 
 _TIMEOUT_S = 1.5
 _REMEMBER_S = 1.0
@@ -79,7 +80,12 @@ def live() -> Live:
     return Live()
 
 
-@get(["/readyz", "/health/ready", "/ready"], summary="Can it serve?", tags=["Health"])
+@get(
+    ["/readyz", "/health/ready", "/ready"],
+    summary="Can it serve?",
+    tags=["Health"],
+    responses={503: ResponseSpec(Ready, description="It cannot serve")},
+)
 async def ready(readiness: NamedDependency[Readiness]) -> Response[Ready]:
     """503 while PostgreSQL is away or the process is stopping. Redis away is reported, and does not stop the intake."""
     checks = await readiness.checks()
@@ -87,7 +93,12 @@ async def ready(readiness: NamedDependency[Readiness]) -> Response[Ready]:
     return Response(Ready("ready" if is_ready else "not_ready", checks), status_code=200 if is_ready else 503)
 
 
-@get(["/health", "/api/v1/health"], summary="How is everything?", tags=["Health"])
+@get(
+    ["/health", "/api/v1/health"],
+    summary="How is everything?",
+    tags=["Health"],
+    responses={503: ResponseSpec(Health, description="Unhealthy")},
+)
 async def health(readiness: NamedDependency[Readiness], engine: NamedDependency[Engine]) -> Response[Health]:
     """The API's dependencies and the processes of the fleet, by their own beats."""
     checks = await readiness.checks()

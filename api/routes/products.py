@@ -24,6 +24,7 @@ from domain.tenants.keys import Caller
 
 Units = Annotated[int, Meta(ge=0, le=1_000_000_000)]
 Delta = Annotated[int, Meta(ge=-1_000_000_000, le=1_000_000_000)]
+Price = Annotated[float, Meta(ge=0, le=1_000_000_000)]
 
 
 class NewProduct(Body, frozen=True):
@@ -31,7 +32,7 @@ class NewProduct(Body, frozen=True):
 
     sku: Sku
     name: Name
-    price: Decimal
+    price: Price
     stock: Units = 0
     currency: Currency = "USD"
 
@@ -119,7 +120,7 @@ def post_adjustment(
 
 def _minor(product: NewProduct) -> int:
     try:
-        return to_minor(product.price, product.currency)
+        return to_minor(Decimal(repr(product.price)), product.currency)
     except ValueError as error:
         refuse(Violation("price", str(error), "OUT_OF_RANGE"))
         raise

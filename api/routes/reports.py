@@ -1,6 +1,6 @@
 """Reports: asked for with 202, written by a job, downloaded as a stream."""
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Literal
 from uuid import UUID
 
@@ -16,7 +16,7 @@ from api.envelope import Page, Success
 from api.pages import Cursor, Limit, page, start_id
 from api.relay_bell import RelayBell
 from api.requests import refuse, trace_context
-from domain.errors import JobNotFinished, Violation
+from domain.errors import JobNotFinished, ResultExpired, Violation
 from domain.reports.reports import get_report, list_reports, request_report
 from domain.reports.store import ReportStore
 from domain.tenants.keys import Caller
@@ -100,20 +100,34 @@ def download_report(
     engine: NamedDependency[Engine],
     store: NamedDependency[ReportStore],
 ) -> Stream:
-    """The file, streamed; 409 while it is not whole."""
+    """The file, streamed; 409 while it is not whole, 410 when it is no longer kept."""
     with engine.connect() as connection:
         report = get_report(connection, caller.tenant_id, report_id)
     if report.object_key is None:
         raise JobNotFinished(state=report.job_state)
+    try:
+        chunks = store.read(report.object_key)
+    except FileNotFoundError as error:
+        raise ResultExpired(resource="The report's file") from error
     headers = {"Content-Disposition": f'attachment; filename="orders-{report.id}.csv"'}
-    return Stream(store.read(report.object_key), media_type="text/csv", headers=headers)
+    return Stream(chunks, media_type="text/csv", headers=headers)
 
 
 def _check(report: NewReport) -> None:
-    naive = [name for name, at in (("from", report.from_), ("to", report.to)) if at.tzinfo is None]
-    refuse(*(Violation(name, "must carry a UTC offset, such as Z") for name in naive))
+    period = {"from": report.from_, "to": report.to}
+    refuse(*(Violation(name, why) for name, at in period.items() if (why := _time_problem(at))))
     if report.from_ >= report.to:
         refuse(Violation("to", "must be later than from", "OUT_OF_RANGE"))
+
+
+def _time_problem(at: datetime) -> str | None:
+    if at.tzinfo is None:
+        return "must carry a UTC offset, such as Z"
+    try:
+        at.astimezone(UTC)
+    except OverflowError:
+        return "must be within the years 1 to 9999 in UTC"
+    return None
 
 
 def _show(row: Row[Any]) -> ReportView:

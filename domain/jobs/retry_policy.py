@@ -151,6 +151,8 @@ def decide(  # noqa: C901, PLR0911  # one case per ending: the table reads best 
             )
         case Crashed(crashes=crashes) if crashes >= MAX_CRASHES:
             return Decision(JobState.DEAD, "crashed", cause="crashes")
+        case Crashed() if attempt >= max_attempts:
+            return Decision(JobState.DEAD, "crashed", cause="attempts")
         case Crashed(crashes=crashes):
             # At once the first time: most crashes are a deploy or the machine, not the job. Then slower.
             return Decision(JobState.RETRYING, "crashed", due_at=now + timedelta(seconds=2.0 * (crashes - 1)))

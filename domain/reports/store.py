@@ -38,6 +38,6 @@ class ReportStore:
         return size
 
     def read(self, key: str) -> Iterator[bytes]:
-        """The file in chunks of about 1 MiB. Raises FileNotFoundError."""
-        for chunk in obstore.get(self._store, key).stream(min_chunk_size=CHUNK_BYTES):
-            yield bytes(chunk)
+        """The file in chunks of about 1 MiB. Raises FileNotFoundError, before the first of them."""
+        found = obstore.get(self._store, key)
+        return (bytes(chunk) for chunk in found.stream(min_chunk_size=CHUNK_BYTES))

@@ -8,7 +8,7 @@ import sys
 
 import typer
 
-from ops.cli import demo, dlq, jobs, keys, outbox, processes, queues, up, workers
+from ops.cli import demo, dlq, doctor, jobs, keys, outbox, processes, queues, up, workers
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -19,6 +19,7 @@ app = typer.Typer(
 
 app.command("up")(up.up)
 app.command("demo")(demo.demo)
+app.command("doctor")(doctor.doctor)
 processes.add_to(app)
 for _name, _group in {
     "dlq": dlq,

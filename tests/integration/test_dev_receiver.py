@@ -133,6 +133,6 @@ def test_only_the_last_200_are_kept(control: Caller, sender: Sender) -> None:
 
 def _is_up(port: int) -> bool:
     try:
-        return Caller(f"http://127.0.0.1:{port}").get("/deliveries") == []
+        return bool(Caller(f"http://127.0.0.1:{port}").get("/deliveries") == [])
     except NotRunning:
         return False

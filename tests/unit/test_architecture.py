@@ -32,6 +32,7 @@ MAY_IMPORT: dict[str, Allowed | None] = {
     | {
         "api": "itself",
         "litestar": "the HTTP framework",
+        "anyio": "the async layer that Litestar runs on: threads, deadlines",
         "msgspec": "bodies in and out",
         "sqlalchemy": "the engine and its errors at the HTTP edge",
         "structlog": "the log of a request",

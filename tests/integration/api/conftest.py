@@ -1,0 +1,50 @@
+"""One application and one database per file of tests; what a test does, it does as a tenant of its own."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+from uuid import uuid4
+
+import psycopg
+import pytest
+from psycopg import sql
+
+from domain.database import connect
+from ops.migrate import head
+from ops.stack import Stack
+from tests.integration.api.shop import Customer, Shop, opened, settings_for
+
+
+@pytest.fixture(scope="module")
+def shop_database_url(stack: Stack, template: str) -> Iterator[str]:
+    name = f"longshore_shop_{uuid4().hex}"
+    with psycopg.connect(stack.database_url, autocommit=True) as connection:
+        connection.execute(
+            sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(template))
+        )
+    try:
+        yield urlsplit(stack.database_url)._replace(path=f"/{name}").geturl()
+    finally:
+        with psycopg.connect(stack.database_url, autocommit=True) as connection:
+            connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+@pytest.fixture(scope="module")
+def shop(shop_database_url: str, stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
+    folder: Path = tmp_path_factory.mktemp("shop")
+    settings = settings_for(shop_database_url, stack.redis_url, folder)
+    engine = connect(shop_database_url, process="test", pool_size=30)
+    with opened(settings, head()) as client:
+        yield Shop(client, engine, settings)
+    engine.dispose()
+
+
+@pytest.fixture
+def customer(shop: Shop) -> Customer:
+    return shop.customer()
+
+
+@pytest.fixture
+def other(shop: Shop) -> Customer:
+    """Another tenant."""
+    return shop.customer()

@@ -1,0 +1,176 @@
+"""What the integration tests start from: tenants, products, orders and jobs, made by the domain itself."""
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from hashlib import sha256
+from threading import Barrier
+from typing import Any, TypeVar
+from uuid import UUID
+
+from sqlalchemy import Engine, Row, text
+
+from domain.aftermath import settle
+from domain.catalogue.products import create_product
+from domain.errors import LongshoreError
+from domain.ids import new_id
+from domain.jobs.attempts import ClaimedJob, start_if_due
+from domain.jobs.finish import FinishedJob, finish_of
+from domain.jobs.kind import KINDS, JobArgs
+from domain.jobs.outbox import enqueue, new_job
+from domain.jobs.retry_policy import Backoff, Ending, decide
+from domain.orders.intake import AcceptedOrder, IntakeLine, IntakeOrder, accept_orders
+from domain.reports.store import ReportStore
+from domain.tenants.keys import ensure_tenant
+from workers.clients.guarded_http import GuardedHttp
+from workers.clients.mailer import Mailer
+from workers.context import Resources
+from workers.holdings import Holdings
+from workers.registry import HANDLERS
+
+Answer = TypeVar("Answer")
+
+SECRET_KEY = bytes(32)
+
+
+def a_tenant(engine: Engine, name: str = "acme") -> UUID:
+    with engine.begin() as tx:
+        return ensure_tenant(tx, name)
+
+
+def a_product(engine: Engine, tenant_id: UUID, sku: str = "LAMP", units: int = 10, currency: str = "EUR") -> None:
+    with engine.begin() as tx:
+        create_product(tx, tenant_id, sku=sku, name=sku.title(), price=1999, currency=currency, units=units)
+
+
+def an_order(tenant_id: UUID, lines: Mapping[str, int] | None = None, **changes: Any) -> IntakeOrder:
+    """A validated order, with a key and a hash of its own unless told otherwise."""
+    wanted = [IntakeLine(sku, quantity) for sku, quantity in (lines or {"LAMP": 1}).items()]
+    given = {
+        "tenant_id": tenant_id,
+        "idempotency_key": str(new_id()),
+        "request_hash": sha256(repr(wanted).encode()).digest(),
+        "customer_email": "ada@example.com",
+        "currency": "EUR",
+        "lines": wanted,
+    }
+    return IntakeOrder(**{**given, **changes})
+
+
+def answers(engine: Engine, orders: Sequence[IntakeOrder]) -> list[AcceptedOrder | LongshoreError]:
+    """One flush of the intake."""
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        return accept_orders(connection, orders)
+
+
+def accepted(engine: Engine, orders: Sequence[IntakeOrder]) -> list[AcceptedOrder]:
+    found = answers(engine, orders)
+    taken_in = [answer for answer in found if isinstance(answer, AcceptedOrder)]
+    assert taken_in == found
+    return taken_in
+
+
+def enqueued(
+    engine: Engine, tenant_id: UUID, *payloads: JobArgs, due_in_s: float = -1.0, lane: str | None = None, **more: Any
+) -> list[UUID]:
+    """Jobs that wait, with their outbox rows. Answers their ids."""
+    due_at = datetime.now(UTC) + timedelta(seconds=due_in_s)
+    jobs = [new_job(args, tenant_id=tenant_id, due_at=due_at, lane=lane, **more) for args in payloads]
+    with engine.begin() as tx:
+        enqueue(tx, jobs)
+    return [job.id for job in jobs]
+
+
+def claimed(engine: Engine, ids: Sequence[UUID], lease_s: float = 60.0) -> list[ClaimedJob]:
+    with engine.begin() as tx:
+        return start_if_due(tx, ids, new_id(), lease_s)
+
+
+def running(engine: Engine, tenant_id: UUID, *payloads: JobArgs, lease_s: float = 60.0, **more: Any) -> ClaimedJob:
+    (job, *_) = claimed(engine, enqueued(engine, tenant_id, *payloads, **more), lease_s)
+    return job
+
+
+def ended(engine: Engine, job: ClaimedJob, ending: Ending) -> list[FinishedJob]:
+    """The job's attempt has ended like this; empty when the fence refused it."""
+    policy = KINDS[job.kind].retry if job.kind in KINDS else Backoff()
+    decision = decide(job.attempt, job.max_attempts, ending, policy, datetime.now(UTC), jitter=0.9)
+    with engine.begin() as tx:
+        return settle(tx, [finish_of(job, ending, decision)])
+
+
+def rows(engine: Engine, sql: str, **values: object) -> Sequence[Row[Any]]:
+    with engine.begin() as tx:
+        return tx.execute(text(sql), values).all()
+
+
+def row(engine: Engine, sql: str, **values: object) -> Any:
+    """The only row."""
+    (found,) = rows(engine, sql, **values)
+    return found
+
+
+def scalar(engine: Engine, sql: str, **values: object) -> Any:
+    return row(engine, sql, **values)[0]
+
+
+def execute(engine: Engine, sql: str, **values: object) -> int:
+    with engine.begin() as tx:
+        return tx.execute(text(sql), values).rowcount
+
+
+def the_job(engine: Engine, job_id: UUID) -> Any:
+    return row(engine, "SELECT * FROM jobs WHERE id = :id", id=job_id)
+
+
+def is_obliged(engine: Engine, job_id: UUID) -> bool:
+    return bool(rows(engine, "SELECT FROM outbox WHERE job_id = :id", id=job_id))
+
+
+def at_once(*acts: Callable[[], Answer]) -> list[Answer | Exception]:
+    """Every act in a thread of its own, started together. Answers what each returned or raised, in order."""
+    gate = Barrier(len(acts))
+
+    def run(act: Callable[[], Answer]) -> Answer | Exception:
+        gate.wait(30)
+        try:
+            return act()
+        except Exception as error:  # noqa: BLE001  # what was raised is the answer
+            return error
+
+    with ThreadPoolExecutor(len(acts)) as threads:
+        return list(threads.map(run, acts))
+
+
+def eventually(condition: Callable[[], object], within_s: float = 15.0) -> None:
+    """The condition holds within this time."""
+    deadline = time.monotonic() + within_s
+    while not condition():
+        assert time.monotonic() < deadline, "it never became true"
+        time.sleep(0.01)
+
+
+def resources(engine: Engine, smtp_url: str = "smtp://127.0.0.1:1") -> Resources:
+    return Resources(
+        engine=engine,
+        holdings=Holdings(),
+        mailer=Mailer(smtp_url, "orders@longshore.example"),
+        http=GuardedHttp(),
+        reports=ReportStore("file:///nonexistent"),
+        secret_key=SECRET_KEY,
+    )
+
+
+@contextmanager
+def declarations() -> Iterator[None]:
+    """Kinds and handlers declared inside are forgotten afterwards."""
+    kinds, handlers = dict(KINDS), dict(HANDLERS)
+    try:
+        yield
+    finally:
+        KINDS.clear()
+        KINDS.update(kinds)
+        HANDLERS.clear()
+        HANDLERS.update(handlers)

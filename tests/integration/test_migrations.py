@@ -1,0 +1,120 @@
+"""The migrations build what `domain.tables` says, take all of it away again, and may be run twice at once."""
+
+from collections.abc import Iterator
+from contextlib import closing
+from threading import Event
+
+import psycopg
+import pytest
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import Engine, text
+
+from domain.database import connect
+from domain.tables import metadata
+from ops import migrate
+from ops.migrate import MIGRATIONS, current, downgrade, head, upgrade
+from tests.integration.builders import at_once, eventually, execute, rows, scalar
+from tests.integration.conftest import Servers, _database
+
+TABLES = "SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p')"
+OURS = (
+    "SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relname NOT LIKE 'alembic_version%' "
+    "UNION ALL SELECT proname FROM pg_proc WHERE pronamespace = 'public'::regnamespace "
+    "UNION ALL SELECT typname FROM pg_type WHERE typnamespace = 'public'::regnamespace "
+    "AND typname NOT LIKE '%alembic_version%'"
+)
+
+
+@pytest.fixture
+def empty_url(stack: Servers) -> Iterator[str]:
+    """A database in which nothing has been migrated."""
+    with _database(stack.database_url, "longshore_test_empty") as url:
+        yield url
+
+
+@pytest.fixture
+def empty(empty_url: str) -> Iterator[Engine]:
+    engine = connect(empty_url, process="test")
+    yield engine
+    engine.dispose()
+
+
+def names(engine: Engine, sql: str = TABLES) -> set[str]:
+    return {name for (name,) in rows(engine, sql)}
+
+
+def test_an_empty_database_gets_every_table_and_the_weeks_ahead(empty: Engine, empty_url: str) -> None:
+    upgrade(empty_url)
+    assert set(metadata.tables) <= names(empty)
+    assert current(empty) == head()
+    assert len({name for name in names(empty) if name.startswith("jobs_") and "w" in name}) == 9
+    assert scalar(empty, "SELECT name FROM lanes") == "smtp"
+
+
+def test_the_tables_that_were_migrated_are_those_that_the_code_declares(engine: Engine) -> None:
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    with engine.connect() as connection:
+        config.attributes["connection"] = connection
+        command.check(config)
+
+
+def test_a_column_that_no_migration_made_is_noticed(engine: Engine) -> None:
+    """The check above can fail."""
+    execute(engine, "ALTER TABLE orders ADD COLUMN forgotten text")
+    with pytest.raises(Exception, match="New upgrade operations detected.*forgotten"):
+        test_the_tables_that_were_migrated_are_those_that_the_code_declares(engine)
+
+
+def test_down_to_the_base_leaves_nothing_of_ours_and_up_again_builds_it_all(empty: Engine, empty_url: str) -> None:
+    upgrade(empty_url)
+    before = names(empty)
+
+    downgrade(empty_url)
+    assert names(empty, OURS) == set()
+
+    upgrade(empty_url)
+    assert names(empty) == before
+
+
+def test_an_upgrade_of_a_migrated_database_changes_nothing(empty: Engine, empty_url: str) -> None:
+    upgrade(empty_url)
+    before = names(empty)
+    execute(empty, "UPDATE lanes SET state = 'parked'")
+    upgrade(empty_url)
+    assert names(empty) == before
+    assert scalar(empty, "SELECT state FROM lanes") == "parked"
+
+
+def test_two_upgrades_at_once_both_succeed(empty: Engine, empty_url: str) -> None:
+    assert at_once(lambda: upgrade(empty_url), lambda: upgrade(empty_url)) == [None, None]
+    assert current(empty) == head()
+    assert set(metadata.tables) <= names(empty)
+
+
+def test_an_upgrade_waits_for_a_slow_one_longer_than_for_any_other_lock(
+    engine: Engine, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given sessions that give up on a lock soon, and another process that holds the migration for longer than that
+    monkeypatch.setattr("domain.database.LOCK_TIMEOUT_MS", 50)
+    released = Event()
+    with closing(psycopg.connect(database_url, autocommit=True)) as other:
+        other.execute("SELECT pg_advisory_lock(hashtext('longshore.migrate'))")
+
+        def release() -> None:
+            eventually(lambda: _is_waiting(engine))
+            with engine.connect() as connection:
+                connection.execute(text("SELECT pg_sleep(0.2)"))
+            released.set()
+            other.execute("SELECT pg_advisory_unlock(hashtext('longshore.migrate'))")
+
+        # When the schema is upgraded meanwhile
+        outcomes = at_once(lambda: migrate.upgrade(database_url), release)
+    # Then it waited
+    assert outcomes == [None, None]
+    assert released.is_set()
+
+
+def _is_waiting(engine: Engine) -> bool:
+    return bool(rows(engine, "SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"))

@@ -1,0 +1,116 @@
+"""What deliveries tell about a dependency: failing ones are parked, slow ones get less room, disabled ones stay so."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from domain.lanes.lane_rules import (
+    FAILURES_TO_PARK,
+    FIRST_PARK_S,
+    FULL_ROOM,
+    LONGEST_PARK_S,
+    SLOW_MS,
+    SLOW_ROOM,
+    Lane,
+    Observation,
+    observed,
+    park_s,
+    room_of,
+)
+
+NOW = datetime(2026, 11, 6, 8, 49, 37, tzinfo=UTC)
+LATER = NOW + timedelta(seconds=30)
+
+lanes = st.builds(
+    Lane,
+    st.sampled_from(["healthy", "slow", "parked"]),
+    st.none() | st.just(LATER),
+    st.integers(0, 100),
+    st.integers(0, 60_000),
+)
+sights = st.builds(
+    Observation,
+    st.sampled_from([True, False, None]),
+    st.none() | st.integers(0, 60_000),
+    st.none() | st.floats(0, 600),
+    st.booleans(),
+)
+
+
+def after(lane: Lane, *seen: Observation) -> Lane:
+    for sight in seen:
+        lane = observed(lane, sight, NOW)
+    return lane
+
+
+@given(st.lists(sights, max_size=10))
+def test_a_disabled_lane_stays_disabled_whatever_is_seen(seen: list[Observation]) -> None:
+    disabled = Lane("disabled")
+    assert after(disabled, *seen) == disabled
+
+
+@given(lanes)
+def test_a_job_that_tells_nothing_changes_nothing(lane: Lane) -> None:
+    assert after(lane, Observation(None, latency_ms=9)) == lane
+
+
+@given(lanes, sights)
+def test_a_lane_has_a_time_until_it_is_parked_only_while_it_is_parked(lane: Lane, seen: Observation) -> None:
+    moved = after(lane, seen)
+    assert moved == lane or moved.state == "parked" or moved.parked_until is None
+
+
+@given(lanes, st.integers(1, SLOW_MS // 2))
+def test_one_success_ends_a_row_of_failures_and_opens_a_parked_lane(lane: Lane, latency_ms: int) -> None:
+    moved = after(lane, Observation(True, latency_ms))
+    assert moved.failures == 0
+    assert moved.state in {"healthy", "slow"}
+
+
+def test_a_lane_is_parked_by_the_fifth_failure_in_a_row_and_not_before() -> None:
+    failure = Observation(False, 10)
+    four = after(Lane(), *[failure] * (FAILURES_TO_PARK - 1))
+    assert four.state == "healthy"
+    assert after(four, failure) == Lane("parked", NOW + timedelta(seconds=FIRST_PARK_S), FAILURES_TO_PARK, 10)
+    assert after(four, Observation(True, 10), failure).state == "healthy"
+
+
+def test_a_dependency_that_is_down_is_parked_at_once() -> None:
+    assert after(Lane(), Observation(False, down=True)).state == "parked"
+
+
+@given(lanes, st.floats(0, 600))
+def test_a_dependency_that_asks_for_a_pause_gets_it(lane: Lane, asked_s: float) -> None:
+    moved = after(lane, Observation(True, 10, park_s=asked_s))
+    assert (moved.state, moved.parked_until) == ("parked", NOW + timedelta(seconds=asked_s))
+
+
+def test_a_late_failure_does_not_open_a_parked_lane() -> None:
+    parked = Lane("parked", LATER, failures=0)
+    assert after(parked, Observation(False, 10)) == Lane("parked", LATER, failures=1, latency_ms=10)
+
+
+@given(st.integers(0, 10_000))
+def test_parking_doubles_from_its_first_to_its_longest(failures: int) -> None:
+    assert FIRST_PARK_S <= park_s(failures) <= LONGEST_PARK_S
+    assert park_s(failures + 1) in {park_s(failures), 2 * park_s(failures), LONGEST_PARK_S}
+    assert park_s(FAILURES_TO_PARK) == FIRST_PARK_S
+    assert park_s(FAILURES_TO_PARK + 1) == 2 * FIRST_PARK_S
+
+
+def test_a_lane_is_slow_by_its_mean_and_not_by_one_slow_answer() -> None:
+    quick = after(Lane(), Observation(True, 20))
+    assert after(quick, Observation(True, 3 * SLOW_MS)).state == "healthy"
+    assert after(quick, *[Observation(True, 3 * SLOW_MS)] * 10).state == "slow"
+
+
+def test_a_slow_lane_recovers() -> None:
+    assert after(Lane("slow", latency_ms=5_000), *[Observation(True, 20)] * 10).state == "healthy"
+
+
+@pytest.mark.parametrize(("state", "room"), [("slow", SLOW_ROOM), ("healthy", FULL_ROOM), ("parked", FULL_ROOM)])
+def test_only_a_slow_lane_has_less_room(state: str, room: int) -> None:
+    assert room_of(state) == room
+    assert room_of("healthy", 500) == 500

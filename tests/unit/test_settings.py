@@ -1,0 +1,126 @@
+"""Settings: every bad variable named at once, no secret told, the environment before the development file."""
+
+import base64
+import traceback
+from pathlib import Path
+
+import pytest
+
+from ops.settings import InvalidSettings, Settings, load_settings, read_env_file
+
+KEY = base64.b64encode(b"0123456789abcdef0123456789abcdef").decode()
+GOOD = {
+    "DATABASE_URL": "postgresql://longshore:pg-hidden@127.0.0.1:5432/longshore",
+    "REDIS_URL": "redis://:redis-hidden@127.0.0.1:6379/0",
+    "SECRET_KEY": KEY,
+    "SMTP_URL": "smtps://mail:smtp-hidden@mail.example",
+}
+SECRETS = ("pg-hidden", "redis-hidden", "smtp-hidden", KEY, str(base64.b64decode(KEY)))
+NOWHERE = Path("no-such-folder/dev.env")
+
+
+def settings(**changes: str) -> Settings:
+    return load_settings({**GOOD, **changes}, NOWHERE)
+
+
+def problems(**changes: str) -> list[str]:
+    with pytest.raises(InvalidSettings) as refused:
+        settings(**changes)
+    assert str(refused.value) == "; ".join(refused.value.problems)
+    return refused.value.problems
+
+
+def named(problems: list[str]) -> set[str]:
+    return {problem.partition(":")[0] for problem in problems}
+
+
+def test_the_environment_is_read_and_converted() -> None:
+    found = settings(PORT="9000", WEBHOOK_ALLOW_HTTP="true", READY_REQUIRES="postgresql, redis", UNRELATED="x")
+    assert (found.port, found.webhook_allow_http, found.database_url) == (9000, True, GOOD["DATABASE_URL"])
+    assert found.required_for_readiness == {"postgresql", "redis"}
+    assert found.secret_bytes == base64.b64decode(KEY)
+
+
+def test_every_missing_variable_is_named() -> None:
+    with pytest.raises(InvalidSettings) as refused:
+        load_settings({}, NOWHERE)
+    assert named(refused.value.problems) == {"DATABASE_URL", "REDIS_URL", "SECRET_KEY"}
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("DATABASE_URL", "mysql://127.0.0.1/longshore"),
+        ("DATABASE_URL", "postgresql://[::1"),
+        ("REDIS_URL", "127.0.0.1:6379"),
+        ("SMTP_URL", "mail.example:25"),
+        ("REPORTS_URL", "/var/reports"),
+        ("ENVIRONMENT", "staging"),
+        ("PORT", "0"),
+        ("PORT", "65536"),
+        ("PORT", "http"),
+        ("METRICS_PORT", "-1"),
+        ("LOG_LEVEL", "loud"),
+        ("SHUTDOWN_TIMEOUT_SECONDS", "0"),
+        ("WORKER_THREADS", "many"),
+        ("MAX_BODY_BYTES", "1e6x"),
+        ("API_PREFIX", "api/v1"),
+        ("API_PREFIX", "/api/v1/"),
+        ("READY_REQUIRES", "mysql"),
+        ("SECRET_KEY", "short"),
+        ("SECRET_KEY", base64.b64encode(b"31 bytes are one byte too few..").decode()),
+        ("WEBHOOK_ALLOW_NETWORKS", "10.0.0.0/33"),
+        ("WEBHOOK_ALLOW_HTTP", "perhaps"),
+    ],
+)
+def test_a_bad_variable_is_named(variable: str, value: str) -> None:
+    assert named(problems(**{variable: value})) == {variable}
+
+
+def test_all_bad_variables_are_named_at_once_not_one_per_attempt() -> None:
+    bad = {"PORT": "http", "LOG_LEVEL": "loud", "SECRET_KEY": "short", "SMTP_URL": "nonsense", "API_PREFIX": "api"}
+    assert named(problems(**bad)) == set(bad)
+
+
+def test_no_problem_tells_a_secret() -> None:
+    hidden = "hunter2-hunter2"
+    told = problems(DATABASE_URL=f"mysql://a:{hidden}@h/d", REDIS_URL=hidden, SECRET_KEY=hidden, SMTP_URL=hidden)
+    assert hidden not in str(told)
+
+
+def test_no_traceback_tells_a_secret() -> None:
+    hidden = base64.b64encode(b"hunter2").decode()
+    with pytest.raises(InvalidSettings) as refused:
+        settings(SECRET_KEY=hidden)
+    assert hidden not in "".join(traceback.format_exception(refused.value))
+
+
+@pytest.mark.parametrize("shown", [repr, str, "{}".format, lambda found: f"{found!r:>10}"])
+def test_settings_can_be_printed_without_telling_a_secret(shown: object) -> None:
+    assert callable(shown)
+    text = shown(settings())
+    assert [secret for secret in SECRETS if secret in text] == []
+    assert "127.0.0.1" in text
+    assert "port=8000" in text
+
+
+def test_the_environment_wins_over_the_development_file(tmp_path: Path) -> None:
+    file = tmp_path / "dev.env"
+    file.write_text(
+        f"# written by `longshore up`\n\nDATABASE_URL=postgresql://dev@127.0.0.1/dev\nREDIS_URL={GOOD['REDIS_URL']}\n"
+        f"SECRET_KEY={KEY}\nPORT=8001\n"
+    )
+    found = load_settings({"PORT": "8002"}, file)
+    assert (found.database_url, found.port) == ("postgresql://dev@127.0.0.1/dev", 8002)
+
+
+def test_an_empty_variable_counts_as_not_set() -> None:
+    assert settings(PORT="").port == 8000
+    assert named(problems(SECRET_KEY="")) == {"SECRET_KEY"}
+
+
+def test_a_value_may_contain_equal_signs(tmp_path: Path) -> None:
+    file = tmp_path / "dev.env"
+    file.write_text(f"SECRET_KEY={KEY}==\nnonsense\n")
+    assert read_env_file(file) == {"SECRET_KEY": f"{KEY}=="}
+    assert read_env_file(tmp_path / "absent") == {}
