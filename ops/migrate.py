@@ -1,4 +1,4 @@
-"""Migrating: the schema is at the head of `migrations/`, with partitions for the weeks ahead. Safe to run twice at once."""
+"""Migrating: the schema is at the head of `migrations/`, with partitions for the weeks ahead. Twice at once is safe."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime

@@ -124,7 +124,7 @@ def wait_until(condition: Callable[[], bool], seconds: float = 30.0) -> None:
 
 
 def all_promises_hold(engine: Engine) -> None:
-    """What `longshore doctor` checks: among others that the ledger sums to the stock, and that nothing is taken twice."""
+    """What `longshore doctor` checks: the ledger sums to the stock, nothing is taken twice, and more."""
     with engine.connect() as connection:
         broken = {invariant.name: violations_of(connection, invariant) for invariant in INVARIANTS}
     assert {name: rows for name, rows in broken.items() if rows} == {}
@@ -137,7 +137,7 @@ def _is_ready(data: Path) -> bool:
     connection = http.client.HTTPConnection(env["LONGSHORE_URL"].removeprefix("http://"), timeout=2)
     try:
         connection.request("GET", "/health")
-        return json.loads(connection.getresponse().read())["status"] == "healthy"
+        return bool(json.loads(connection.getresponse().read())["status"] == "healthy")
     except (OSError, http.client.HTTPException, ValueError):
         return False
     finally:

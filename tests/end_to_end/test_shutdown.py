@@ -59,7 +59,7 @@ def start_worker(system: Running, allowed_s: int) -> "subprocess.Popen[bytes]":
 
 def nap(system: Running, kind: type[JobArgs], seconds: float) -> str:
     with system.engine.begin() as tx:
-        job = new_job(kind(seconds), tenant_id=ensure_tenant(tx, "default"))  # type: ignore[call-arg]  # its own field
+        job = new_job(kind(seconds), tenant_id=ensure_tenant(tx, "default"))
         enqueue(tx, [job])
     return str(job.id)
 
