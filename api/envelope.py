@@ -129,19 +129,19 @@ class Failure(Struct, frozen=True):
 
 def answer_error(request: Request[Any, Any, Any], error: Exception) -> Response[Problem]:
     """The one exception handler. Nothing of a driver or a stack trace reaches the caller; both are in the log."""
-    failure = classify(error)
+    failure = classify(request, error)
     if failure.status >= 500:
         logger.error("request.failed", code=failure.code, path=request.url.path, method=request.method, exc_info=error)
     return problem(request, failure, _headers(failure, error))
 
 
-def classify(error: Exception) -> Failure:  # noqa: PLR0911  # one case per sort
+def classify(request: Request[Any, Any, Any], error: Exception) -> Failure:  # noqa: PLR0911  # one case per sort
     """Which code an exception is."""
     match error:
         case LongshoreError():
             return Failure(error.code, CODES[error.code].status, str(error), error.violations)
         case ValidationException():
-            return Failure("VALIDATION_ERROR", 400, "A parameter is not valid.", _of_parameters(error))
+            return Failure("VALIDATION_ERROR", 400, "A parameter is not valid.", _of_parameters(request, error))
         case HTTPException(status_code=400, __cause__=SerializationException()):
             return Failure("MALFORMED_JSON", 400, "The body is not well-formed JSON.")
         case HTTPException(status_code=status) if status in _BY_STATUS:
@@ -169,9 +169,16 @@ def problem(request: Request[Any, Any, Any], failure: Failure, headers: dict[str
     return Response(body, status_code=failure.status, media_type=_media_type(request), headers=headers)
 
 
-def _of_parameters(error: ValidationException) -> list[Violation]:
+def _of_parameters(request: Request[Any, Any, Any], error: ValidationException) -> list[Violation]:
     found = (entry for entry in error.extra or [] if isinstance(entry, dict))
-    return [Violation(str(entry.get("key", "")), str(entry.get("message", ""))) for entry in found]
+    return [Violation(_named(request, str(entry.get("key", ""))), str(entry.get("message", ""))) for entry in found]
+
+
+def _named(request: Request[Any, Any, Any], argument: str) -> str:
+    """The parameter's name as the caller wrote it, which the handler's argument need not have."""
+    field = request.route_handler.parsed_fn_signature.parameters.get(argument)
+    name = getattr(field.kwarg_definition, "name", None) if field else None
+    return name if isinstance(name, str) else argument
 
 
 def _detail(violation: Violation, failure: Failure) -> Detail:

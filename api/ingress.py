@@ -96,7 +96,7 @@ class Ingress:
         try:
             with self._engine.connect() as connection:
                 answers = accept_orders(connection, orders)
-        except Exception as error:  # whatever one flush meets, the next must have its turn
+        except Exception as error:  # noqa: BLE001  # whatever one flush meets, the next must have its turn
             logger.warning("intake.flush_failed", orders=len(orders), error=type(error).__name__)
             if len(orders) > 1 and _is_of_a_row(error):
                 return [answer for order in orders for answer in self._store([order])]

@@ -16,7 +16,9 @@ from domain.errors import LongshoreError
 
 Item = TypeVar("Item")
 
-Limit = Annotated[int, QueryParameter(ge=1, le=100, default=50, required=False, description="Items per page")]
+Limit = Annotated[int, QueryParameter(ge=1, le=100, required=False, description="Items per page")]
+#: Items per page unless the caller says otherwise.
+DEFAULT_LIMIT = 50
 Cursor = Annotated[
     str | None, QueryParameter(required=False, max_length=500, description="`nextCursor` of the page before")
 ]

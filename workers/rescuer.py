@@ -10,7 +10,7 @@ from sqlalchemy.exc import DBAPIError
 
 from domain.fleet.workers import sweep_lost
 from domain.jobs.finish import FinishedJob
-from domain.jobs.rescue import offer_unheld, recount_lanes, take_over_expired
+from domain.jobs.rescue import offer_unheld, recount_lanes, reopen_lost_lanes, take_over_expired
 from ops.telemetry import RESCUES, log
 
 logger = log(__name__)
@@ -56,6 +56,7 @@ class Rescuer:
         if now - self._offered_at >= OFFER_EVERY_S:
             self._offered_at = now
             with self._engine.begin() as tx:
+                reopen_lost_lanes(tx)
                 offered = offer_unheld(tx)
             if offered:
                 logger.error("outbox.rows_were_missing", jobs=offered)

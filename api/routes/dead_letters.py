@@ -12,7 +12,7 @@ from sqlalchemy import Engine, Row
 
 from api.auth import requires_admin
 from api.envelope import Page, Success
-from api.pages import Cursor, Limit, page, start_id
+from api.pages import DEFAULT_LIMIT, Cursor, Limit, page, start_id
 from domain.jobs.dead_letters import DeadLetterFilter, find_dead_letters, get_dead_letter
 from domain.tenants.keys import Caller
 
@@ -40,7 +40,7 @@ class DeadLetterView(Struct, rename="camel"):
 def get_dead_letters(
     caller: NamedDependency[Caller],
     engine: NamedDependency[Engine],
-    limit: Limit,
+    limit: Limit = DEFAULT_LIMIT,
     cursor: Cursor = None,
     kind: Kind = None,
     resolved: Resolved = None,

@@ -11,7 +11,7 @@ from msgspec import Struct
 from sqlalchemy import Engine, Row
 
 from api.envelope import Page, Success
-from api.pages import Cursor, Limit, page, start_id
+from api.pages import DEFAULT_LIMIT, Cursor, Limit, page, start_id
 from domain import aftermath
 from domain.jobs.queries import JobFilter, get_job, list_jobs
 from domain.jobs.state_machine import TERMINAL, JobState
@@ -82,7 +82,7 @@ def show_job(job: Row[Any]) -> JobView:
 def get_jobs(
     caller: NamedDependency[Caller],
     engine: NamedDependency[Engine],
-    limit: Limit,
+    limit: Limit = DEFAULT_LIMIT,
     cursor: Cursor = None,
     in_state: StateFilter = None,
     kind: KindFilter = None,

@@ -16,7 +16,7 @@ from sqlalchemy import Engine, Row
 from api.bodies import Body, Currency, Email, Sku
 from api.envelope import Page, Success
 from api.ingress import Ingress
-from api.pages import Cursor, Limit, page, position, start_id
+from api.pages import DEFAULT_LIMIT, Cursor, Limit, page, position, start_id
 from api.relay_bell import RelayBell
 from api.requests import IdempotencyKey, idempotency_key, refuse, trace_context
 from api.routes.jobs import JobView, State, show_job
@@ -178,7 +178,7 @@ def _accepted(accepted: AcceptedOrder) -> Response[Success[Accepted]]:
 def get_orders(
     caller: NamedDependency[Caller],
     engine: NamedDependency[Engine],
-    limit: Limit,
+    limit: Limit = DEFAULT_LIMIT,
     cursor: Cursor = None,
     status: StatusFilter = None,
 ) -> Page[OrderView]:
@@ -218,7 +218,7 @@ def get_order_jobs(
     order_id: FromPath[UUID],
     caller: NamedDependency[Caller],
     engine: NamedDependency[Engine],
-    limit: Limit,
+    limit: Limit = DEFAULT_LIMIT,
     cursor: Cursor = None,
 ) -> Page[JobView]:
     """The jobs that the order caused, newest first."""

@@ -14,7 +14,7 @@ from sqlalchemy import Engine, Row
 from api.auth import requires_admin
 from api.bodies import Body, Currency, Name, Sku
 from api.envelope import Page, Success
-from api.pages import Cursor, Limit, page, start_id
+from api.pages import DEFAULT_LIMIT, Cursor, Limit, page, start_id
 from api.requests import refuse
 from domain.catalogue.products import create_product, get_product, list_products
 from domain.errors import Violation
@@ -80,7 +80,10 @@ def post_product(
 
 @get("/", summary="List products", sync_to_thread=True)
 def get_products(
-    caller: NamedDependency[Caller], engine: NamedDependency[Engine], limit: Limit, cursor: Cursor = None
+    caller: NamedDependency[Caller],
+    engine: NamedDependency[Engine],
+    limit: Limit = DEFAULT_LIMIT,
+    cursor: Cursor = None,
 ) -> Page[ProductView]:
     """The tenant's products with their stock, newest first."""
     start = start_id(cursor, "products")

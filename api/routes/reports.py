@@ -13,7 +13,7 @@ from sqlalchemy import Engine, Row
 
 from api.bodies import Body
 from api.envelope import Page, Success
-from api.pages import Cursor, Limit, page, start_id
+from api.pages import DEFAULT_LIMIT, Cursor, Limit, page, start_id
 from api.relay_bell import RelayBell
 from api.requests import refuse, trace_context
 from domain.errors import JobNotFinished, ResultExpired, Violation
@@ -73,7 +73,10 @@ def post_report(
 
 @get("/", summary="List reports", sync_to_thread=True)
 def get_reports(
-    caller: NamedDependency[Caller], engine: NamedDependency[Engine], limit: Limit, cursor: Cursor = None
+    caller: NamedDependency[Caller],
+    engine: NamedDependency[Engine],
+    limit: Limit = DEFAULT_LIMIT,
+    cursor: Cursor = None,
 ) -> Page[ReportView]:
     """The tenant's reports, newest first."""
     start = start_id(cursor, "reports")

@@ -12,7 +12,7 @@ from sqlalchemy import Engine, Row
 
 from api.bodies import Body
 from api.envelope import Page, Success
-from api.pages import Cursor, Limit, page, start_id
+from api.pages import DEFAULT_LIMIT, Cursor, Limit, page, start_id
 from api.requests import refuse
 from domain.errors import Violation
 from domain.event_types import EVENT_TYPES
@@ -88,7 +88,10 @@ def post_endpoint(
 
 @get("/", summary="List webhook endpoints", sync_to_thread=True)
 def get_endpoints(
-    caller: NamedDependency[Caller], engine: NamedDependency[Engine], limit: Limit, cursor: Cursor = None
+    caller: NamedDependency[Caller],
+    engine: NamedDependency[Engine],
+    limit: Limit = DEFAULT_LIMIT,
+    cursor: Cursor = None,
 ) -> Page[EndpointView]:
     """The tenant's endpoints, newest first."""
     start = start_id(cursor, "webhook-endpoints")

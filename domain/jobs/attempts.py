@@ -107,7 +107,8 @@ def renew_leases(tx: Connection, held: Sequence[tuple[UUID, int]], lease_s: floa
         return {}
     ids = [job_id for job_id, _ in held]
     bounds = {"ids": ids, "claims": [claim for _, claim in held], "lowest": min(ids), "highest": max(ids)}
-    return dict(tx.execute(_RENEW, {**bounds, "lease_s": lease_s}).tuples().all())
+    renewed = tx.execute(_RENEW, {**bounds, "lease_s": lease_s})
+    return {job_id: cancel for job_id, cancel in renewed}  # noqa: C416  # mypy knows no pairs in rows
 
 
 _PROGRESS = text(

@@ -87,8 +87,9 @@ def _detail(error: Errored | None, detail: object) -> object:
 
 
 def _clean(text_: str) -> str:
-    # PostgreSQL's text refuses U+0000, and a giant message helps nobody. The end of a traceback says most.
-    return text_.replace("\x00", "")[-_TEXT_LIMIT:]
+    # PostgreSQL's text refuses U+0000, UTF-8 a lone surrogate (undecodable file names carry them), and a giant message
+    # helps nobody. The end of a traceback says most.
+    return text_.replace("\x00", "").encode(errors="replace").decode()[-_TEXT_LIMIT:]
 
 
 def _json(value: object) -> str | None:

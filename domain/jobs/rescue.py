@@ -61,6 +61,23 @@ def offer_unheld(tx: Connection, limit: int = 500) -> int:
     return len(tx.execute(_OFFER, {"limit": limit}).all())
 
 
+# An endpoint was deleted while a delivery to it ran: the lane went with it, the retry came after it.
+_REOPEN = text(
+    """
+    INSERT INTO lanes (name, queue)
+    SELECT DISTINCT ON (lane) lane, queue FROM outbox
+     WHERE lane IS NOT NULL AND NOT EXISTS (SELECT FROM lanes WHERE name = outbox.lane)
+        ON CONFLICT DO NOTHING
+ RETURNING name
+    """
+)
+
+
+def reopen_lost_lanes(tx: Connection) -> int:
+    """Every lane that an obligation names exists, so that the obligation is rung. Answers how many were opened."""
+    return len(tx.execute(_REOPEN).all())
+
+
 _RECOUNT = text(
     """
     UPDATE lanes SET in_flight = c.n

@@ -186,7 +186,8 @@ def _insert(
         for line in orders[index].lines
     ]
     kind = {"kind": _ROOT.name, "queue": _ROOT.queue, "max_attempts": _ROOT.retry.max_attempts}
-    return dict(connection.execute(_ACCEPT, {**columns(rows), **columns(lines), **kind}).tuples().all())
+    accepted = connection.execute(_ACCEPT, {**columns(rows), **columns(lines), **kind})
+    return {order_id: created_at for order_id, created_at in accepted}  # noqa: C416  # mypy knows no pairs in rows
 
 
 def _order_row(order: IntakeOrder, order_id: UUID, job_id: UUID, prices: Mapping[tuple[UUID, str], Price]) -> _OrderRow:

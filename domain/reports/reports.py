@@ -72,8 +72,9 @@ def count_orders(tx: Connection, report: Row[Any]) -> int:
 
 def orders_in_period(tx: Connection, report: Row[Any], rows_at_once: int = 2_000) -> Iterator[Sequence[Row[Any]]]:
     """The tenant's orders in the report's period, oldest first, in batches: memory stays flat."""
-    streaming = tx.execution_options(stream_results=True, yield_per=rows_at_once)
-    yield from streaming.execute(_ORDERS_IN_PERIOD, _period(report)).partitions()
+    # On the execution, not on the connection: there SQLAlchemy 2.1 fetched everything at once.
+    result = tx.execute(_ORDERS_IN_PERIOD, _period(report), execution_options={"yield_per": rows_at_once})
+    yield from result.partitions(rows_at_once)
 
 
 def complete_report(tx: Connection, report: Row[Any], object_key: str, row_count: int, byte_count: int) -> None:

@@ -31,7 +31,7 @@ class ReportStore:
     def write(self, key: str, chunks: Iterator[bytes]) -> int:
         """The chunks are the file `key`, replacing an earlier one of that name. Answers its size in bytes."""
         size = 0
-        with obstore.open_writer(self._store, key, buffer_size=8 * CHUNK_BYTES) as writer:
+        with obstore.open_writer(self._store, key, buffer_size=8 * CHUNK_BYTES, max_concurrency=2) as writer:
             for chunk in chunks:
                 writer.write(chunk)
                 size += len(chunk)

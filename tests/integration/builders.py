@@ -45,9 +45,9 @@ def a_product(engine: Engine, tenant_id: UUID, sku: str = "LAMP", units: int = 1
         create_product(tx, tenant_id, sku=sku, name=sku.title(), price=1999, currency=currency, units=units)
 
 
-def an_order(tenant_id: UUID, lines: Mapping[str, int] | None = None, **changes: Any) -> IntakeOrder:
+def an_order(tenant_id: UUID, units: Mapping[str, int] | None = None, **changes: Any) -> IntakeOrder:
     """A validated order, with a key and a hash of its own unless told otherwise."""
-    wanted = [IntakeLine(sku, quantity) for sku, quantity in (lines or {"LAMP": 1}).items()]
+    wanted = [IntakeLine(sku, quantity) for sku, quantity in (units or {"LAMP": 1}).items()]
     given = {
         "tenant_id": tenant_id,
         "idempotency_key": str(new_id()),
@@ -160,6 +160,7 @@ def resources(engine: Engine, smtp_url: str = "smtp://127.0.0.1:1") -> Resources
         http=GuardedHttp(),
         reports=ReportStore("file:///nonexistent"),
         secret_key=SECRET_KEY,
+        ring=lambda: None,
     )
 
 

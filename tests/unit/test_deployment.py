@@ -114,6 +114,13 @@ def test_a_process_has_longer_to_stop_than_it_allows_itself() -> None:
         assert service["restart"] == "unless-stopped"
 
 
+def test_the_image_is_named_after_the_version() -> None:
+    version = re.search(r'^version = "(.+)"$', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
+    assert version
+    assert {service["image"] for service in processes().values()} == {f"longshore:${{LONGSHORE_VERSION:-{version[1]}}}"}
+    assert sample()["LONGSHORE_VERSION"] == (False, version[1])
+
+
 def test_data_lives_in_named_volumes() -> None:
     mounts = [mount for service in compose()["services"].values() for mount in service.get("volumes", [])]
     assert {mount.split(":")[0] for mount in mounts} == set(compose()["volumes"])

@@ -20,13 +20,14 @@ from domain.aftermath import settle
 from domain.ids import new_id
 from domain.jobs.attempts import ClaimedJob, start_if_due
 from domain.jobs.finish import finish_of
+from domain.jobs.kind import find_kind
 from domain.jobs.retry_policy import Ending, Errored
 from domain.reports.store import ReportStore
 from domain.tenants.keys import create_key, ensure_tenant
 from ops.settings import Settings
 from workers.clients.guarded_http import GuardedHttp
 from workers.clients.mailer import Mailer
-from workers.context import JobContext, Resources
+from workers.context import BundleContext, BundleJob, JobContext, Resources
 from workers.decision import decided
 from workers.holdings import Holdings
 from workers.registry import HANDLERS
@@ -198,8 +199,7 @@ class Shop:
                 HANDLERS[job.kind].run(_decode(job), ctx)
                 ctx.close()
             else:
-                bundle = _bundle(job, resources)
-                HANDLERS[job.kind].run(bundle)
+                HANDLERS[job.kind].run(BundleContext([BundleJob(job, _decode(job))], resources))
 
     def _resources(self) -> Resources:
         return Resources(
@@ -214,15 +214,7 @@ class Shop:
 
 
 def _decode(job: ClaimedJob) -> Any:
-    from domain.jobs.kind import find_kind  # noqa: PLC0415 - after the handlers have declared theirs
-
     return find_kind(job.kind).decode(job.args)
-
-
-def _bundle(job: ClaimedJob, resources: Resources) -> Any:
-    from workers.context import BundleContext, BundleJob  # noqa: PLC0415 - only for bulk kinds
-
-    return BundleContext([BundleJob(job, _decode(job))], resources)
 
 
 def settings_for(database_url: str, redis_url: str, folder: Path, **more: Any) -> Settings:

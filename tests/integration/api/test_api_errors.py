@@ -12,6 +12,7 @@ import api.ingress
 import api.routes.orders
 from api.envelope import CODES
 from domain.errors import LongshoreError
+from domain.tenants.keys import create_key
 from tests.integration.api.shop import Customer, error_of
 
 SECRETIVE = 'connection to "postgresql://longshore:hunter2@db.internal:5432" failed: SELECT * FROM orders'
@@ -36,8 +37,6 @@ def _anonymous(customer: Customer, headers: dict[str, str]) -> Response:
 
 
 def _with_less_scope(customer: Customer, headers: dict[str, str]) -> Response:
-    from domain.tenants.keys import create_key  # noqa: PLC0415 - only here
-
     with customer.shop.engine.begin() as tx:
         key = create_key(tx, customer.tenant_id, "less", ["api"])
     return customer.send("GET", "/api/v1/admin/dead-letters", headers={**headers, "X-API-Key": key})
@@ -163,8 +162,6 @@ def test_a_401_is_answered_before_anything_else_of_the_request_is_judged(custome
 
 
 def test_a_403_is_answered_before_the_body_is_judged(customer: Customer) -> None:
-    from domain.tenants.keys import create_key  # noqa: PLC0415 - only here
-
     with customer.shop.engine.begin() as tx:
         key = create_key(tx, customer.tenant_id, "less", ["api"])
     error = error_of(customer.post("/products", raw=b"{bad", X_API_Key=key), 403, "FORBIDDEN")

@@ -1,0 +1,111 @@
+"""Who may come in: keys in either header, and nobody with a key that is missing, junk, expired or revoked."""
+
+import time
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+import api.auth
+from domain.tenants.key_rules import format_key
+from domain.tenants.keys import create_key, revoke_key
+from tests.integration.api.shop import Customer, Shop, error_of
+
+
+def _status(shop: Shop, **headers: str) -> int:
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    response = shop.client.get("/api/v1/orders", headers=named)
+    if response.status_code != 200:
+        error_of(response, 401, "UNAUTHENTICATED")
+        assert response.headers["WWW-Authenticate"] == 'Bearer realm="api", error="invalid_token"'
+    return response.status_code
+
+
+def test_a_key_opens_in_either_header(customer: Customer) -> None:
+    shop, key = customer.shop, customer.key
+    assert _status(shop, X_API_Key=key) == 200
+    assert _status(shop, Authorization=f"Bearer {key}") == 200
+    assert _status(shop, Authorization=f"bearer   {key} ") == 200
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"X_API_Key": ""},
+        {"X_API_Key": "junk"},
+        {"X_API_Key": "Bearer {key}"},
+        {"X_API_Key": "{key}x"},
+        {"X_API_Key": "junk", "Authorization": "Bearer {key}"},
+        {"Authorization": ""},
+        {"Authorization": "Bearer"},
+        {"Authorization": "Bearer junk"},
+        {"Authorization": "Basic {key}"},
+        {"Authorization": "{key}"},
+        {"Cookie": "X-API-Key={key}"},
+    ],
+    ids=str,
+)
+def test_anything_else_opens_nothing(customer: Customer, headers: dict[str, str]) -> None:
+    assert _status(customer.shop, **{name: value.format(key=customer.key) for name, value in headers.items()}) == 401
+
+
+def test_a_key_in_the_query_opens_nothing(customer: Customer) -> None:
+    assert customer.shop.client.get(f"/api/v1/orders?api_key={customer.key}").status_code == 401
+
+
+def test_a_well_formed_key_that_nobody_made_opens_nothing(customer: Customer) -> None:
+    assert _status(customer.shop, X_API_Key=format_key(b"strang", b"e" * 32)) == 401
+
+
+def test_the_id_of_a_key_with_another_secret_opens_nothing(customer: Customer, monkeypatch: pytest.MonkeyPatch) -> None:
+    with customer.shop.engine.begin() as tx:
+        monkeypatch.setattr("os.urandom", lambda size: b"k" * size)
+        create_key(tx, customer.tenant_id, "known id", ["api"])
+    monkeypatch.undo()
+    assert _status(customer.shop, X_API_Key=format_key(b"k" * 6, b"k" * 32)) == 200
+    assert _status(customer.shop, X_API_Key=format_key(b"k" * 6, b"x" * 32)) == 401
+
+
+def test_an_expired_key_opens_nothing(customer: Customer) -> None:
+    now = datetime.now(UTC)
+    with customer.shop.engine.begin() as tx:
+        old = create_key(tx, customer.tenant_id, "old", ["api"], now - timedelta(seconds=1))
+        young = create_key(tx, customer.tenant_id, "young", ["api"], now + timedelta(hours=1))
+    assert _status(customer.shop, X_API_Key=old) == 401
+    assert _status(customer.shop, X_API_Key=young) == 200
+
+
+def test_a_revoked_key_opens_nothing_once_it_is_no_longer_remembered(
+    customer: Customer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(api.auth, "REMEMBER_S", 0.4)
+    assert _status(customer.shop, X_API_Key=customer.key) == 200
+    with customer.shop.engine.begin() as tx:
+        revoke_key(tx, customer.key.split("_")[2])
+    revoked_at = time.monotonic()
+    while _status(customer.shop, X_API_Key=customer.key) == 200:
+        assert time.monotonic() - revoked_at < 2.0
+    assert time.monotonic() - revoked_at >= 0.2
+    assert _status(customer.shop, X_API_Key=customer.key) == 401
+
+
+def test_a_key_is_remembered_for_seconds_only() -> None:
+    assert 0 < api.auth.REMEMBER_S <= 5.0
+
+
+def test_only_the_scope_admin_may_change_the_catalogue_and_read_the_dead(customer: Customer) -> None:
+    product_id = customer.stocked()
+    with customer.shop.engine.begin() as tx:
+        key = create_key(tx, customer.tenant_id, "clerk", ["api"])
+    for method, path, body in (
+        ("POST", "/api/v1/products", {"sku": "A", "name": "A", "price": 1}),
+        ("POST", f"/api/v1/products/{product_id}/stock-adjustments", {"delta": 1}),
+        ("GET", "/api/v1/admin/dead-letters", None),
+        ("GET", f"/api/v1/admin/dead-letters/{product_id}", None),
+    ):
+        options = {"json": body} if body else {}
+        before = customer.rows()
+        response = customer.send(method, path, headers={"X-API-Key": key}, **options)
+        assert error_of(response, 403, "FORBIDDEN")["message"] == "This key lacks the scope admin."
+        assert customer.rows() == before
+    assert customer.order(X_API_Key=key).status_code == 202

@@ -1,0 +1,143 @@
+"""Nobody sees or moves what is another tenant's: every route of the API is walked, a new one must join the table."""
+
+from collections.abc import Callable
+from uuid import uuid4
+
+import pytest
+from litestar import Litestar
+from litestar.routes import HTTPRoute
+from sqlalchemy import Engine, event
+
+from domain.ids import new_id
+from tests.integration.api.shop import V1, Customer, Shop, error_of, ids_of
+
+#: How a tenant gets one of what the route is about.
+OWNED: dict[tuple[str, str], Callable[[Customer], object]] = {
+    ("GET", "/orders/{order_id}"): lambda owner: owner.ordered()[0],
+    ("GET", "/orders/{order_id}/jobs"): lambda owner: owner.ordered()[0],
+    ("POST", "/orders/{order_id}/cancel"): lambda owner: owner.ordered()[0],
+    ("POST", "/orders/{order_id}/complete"): lambda owner: _confirmed(owner),
+    ("GET", "/jobs/{job_id}"): lambda owner: owner.ordered()[1],
+    ("POST", "/jobs/{job_id}/cancel"): lambda owner: owner.ordered()[1],
+    ("GET", "/products/{product_id}"): lambda owner: owner.stocked("CUP"),
+    ("POST", "/products/{product_id}/stock-adjustments"): lambda owner: owner.stocked("CUP"),
+    ("GET", "/reports/{report_id}"): lambda owner: owner.reported()[0],
+    ("GET", "/reports/{report_id}/download"): lambda owner: _written(owner),
+    ("GET", "/webhook-endpoints/{endpoint_id}"): lambda owner: owner.subscribed(),
+    ("DELETE", "/webhook-endpoints/{endpoint_id}"): lambda owner: owner.subscribed(),
+    ("GET", "/admin/dead-letters/{dead_letter_id}"): lambda owner: owner.buried(),
+}
+BODIES = {"/products/{product_id}/stock-adjustments": {"delta": 1}}
+#: How many statements a page takes, however long it is.
+LISTS = {"/orders": 2, "/jobs": 1, "/products": 1, "/reports": 1, "/webhook-endpoints": 1, "/admin/dead-letters": 1}
+
+
+@pytest.fixture
+def owner(customer: Customer) -> Customer:
+    customer.stocked("MUG", stock=1000)
+    return customer
+
+
+def _confirmed(owner: Customer) -> object:
+    order_id, job_id = owner.ordered()
+    owner.shop.work(job_id)
+    return order_id
+
+
+def _written(owner: Customer) -> object:
+    report_id, job_id = owner.reported()
+    owner.shop.work(job_id)
+    return report_id
+
+
+def _routes(app: Litestar) -> set[tuple[str, str]]:
+    routes = (route for route in app.routes if isinstance(route, HTTPRoute))
+    return {
+        (method, route.path_format.removeprefix(V1))
+        for route in routes
+        for method in route.methods - {"OPTIONS"}
+        if route.path_format.startswith(V1)
+    }
+
+
+def test_every_route_with_an_id_is_in_the_table(shop: Shop) -> None:
+    assert {route for route in _routes(shop.client.app) if "{" in route[1]} == set(OWNED)
+
+
+def test_every_list_is_in_the_table(shop: Shop) -> None:
+    reads = {path for method, path in _routes(shop.client.app) if method == "GET" and "{" not in path}
+    assert reads - {"/health"} == set(LISTS)
+
+
+@pytest.mark.parametrize(("method", "path"), OWNED)
+def test_another_tenants_id_is_as_unknown_as_any(owner: Customer, other: Customer, method: str, path: str) -> None:
+    theirs = OWNED[method, path](owner)
+    name = path[path.index("{") : path.index("}") + 1]
+    before, sold = owner.rows(), other.rows()
+    body = BODIES.get(path)
+
+    def ask(customer: Customer, id_: object) -> int:
+        options = {"json": body} if body else {}
+        response = customer.send(method, V1 + path.replace(name, str(id_)), **options)
+        if customer is other:
+            error_of(response, 404, "NOT_FOUND")
+            assert str(owner.tenant_id) not in response.text
+        return response.status_code
+
+    for id_ in (theirs, uuid4(), new_id(), other.tenant_id):
+        assert ask(other, id_) == 404
+    assert (owner.rows(), other.rows()) == (before, sold)
+    error_of(
+        other.send(method, V1 + path.replace(name, "1' OR '1'='1"), json=body) if body else
+        other.send(method, V1 + path.replace(name, "1' OR '1'='1")),
+        400,
+        "VALIDATION_ERROR",
+    )  # fmt: skip
+    assert ask(owner, theirs) < 300
+
+
+@pytest.mark.parametrize("path", LISTS)
+def test_a_list_shows_no_other_tenants_rows_in_a_constant_number_of_statements(
+    owner: Customer, other: Customer, path: str
+) -> None:
+    _one_of_each(owner)
+    few = _counted(owner, path)
+    for _ in range(4):
+        _one_of_each(owner)
+    many = _counted(owner, path)
+    assert len(ids_of(owner.get(path))) >= 5
+    assert ids_of(other.get(path)) == []
+    assert few == many == LISTS[path]
+
+
+def test_an_order_is_read_in_a_constant_number_of_statements(owner: Customer) -> None:
+    order_id, job_id = owner.ordered()
+    waiting = _counted(owner, f"/orders/{order_id}")
+    owner.subscribed("order.created", "order.confirmed")
+    owner.shop.work(job_id)
+    assert len(owner.get(f"/orders/{order_id}").json()["data"]["timeline"]) == 4
+    assert waiting == _counted(owner, f"/orders/{order_id}") == 4
+
+
+def _one_of_each(owner: Customer) -> None:
+    sku = f"SKU-{new_id()}"
+    owner.stocked(sku)
+    owner.ordered(sku)
+    owner.buried()
+    owner.subscribed("order.completed")
+
+
+def _counted(owner: Customer, path: str) -> int:
+    """Statements of one answer, that of the key apart: it has just been asked."""
+    assert owner.get(path).status_code == 200
+    statements: list[str] = []
+
+    def note(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        statements.append(statement)
+
+    event.listen(Engine, "before_cursor_execute", note)
+    try:
+        assert owner.get(path).status_code == 200
+    finally:
+        event.remove(Engine, "before_cursor_execute", note)
+    return len(statements)

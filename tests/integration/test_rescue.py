@@ -1,0 +1,250 @@
+"""Rescue: a silent worker's jobs run again, a job that keeps killing workers does not, nothing is waited for in vain."""
+
+from uuid import UUID
+
+import pytest
+from sqlalchemy import Engine
+
+from domain.database import connect
+from domain.ids import new_id
+from domain.job_kinds import DeliverWebhook, GenerateReport, JobArgs
+from domain.jobs.attempts import ClaimedJob
+from domain.jobs.finish import FinishedJob
+from domain.jobs.outbox import DueRow, ring_due, ring_due_in_lanes
+from domain.jobs.rescue import offer_unheld, recount_lanes, reopen_lost_lanes, take_over_expired
+from domain.jobs.retry_policy import Errored, Succeeded
+from domain.lanes.lanes import open_lane
+from domain.webhooks.endpoints import create_endpoint, delete_endpoint
+from tests.integration.builders import (
+    SECRET_KEY,
+    a_product,
+    a_tenant,
+    accepted,
+    an_order,
+    at_once,
+    claimed,
+    ended,
+    enqueued,
+    execute,
+    is_obliged,
+    row,
+    rows,
+    running,
+    scalar,
+    the_job,
+)
+from workers.bundle_rules import bundles_of
+from workers.rescuer import Rescuer
+
+
+def report() -> JobArgs:
+    return GenerateReport(new_id())
+
+
+@pytest.fixture
+def tenant_id(engine: Engine) -> UUID:
+    return a_tenant(engine)
+
+
+def rescued(engine: Engine) -> list[FinishedJob]:
+    with engine.begin() as tx:
+        return take_over_expired(tx)
+
+
+def rung(engine: Engine) -> list[DueRow]:
+    execute(engine, "UPDATE outbox SET due_at = now() - interval '1 second'")
+    execute(engine, "UPDATE jobs SET due_at = now() - interval '1 second'")
+    queues = ["reports", "inventory", "webhooks"]
+    with engine.begin() as tx:
+        return ring_due(tx, queues, 100) + ring_due_in_lanes(tx, queues, 100)
+
+
+def crash(engine: Engine, job_id: UUID) -> None:
+    """A worker takes the job and falls silent; its lease runs out and somebody notices."""
+    rung(engine)
+    assert claimed(engine, [job_id], lease_s=-1)
+    assert rescued(engine)
+
+
+def test_a_job_whose_lease_ran_out_waits_again_and_a_crash_is_counted(engine: Engine, tenant_id: UUID) -> None:
+    job = running(engine, tenant_id, report(), lease_s=-1)
+    assert [(taken.id, taken.state, taken.outcome) for taken in rescued(engine)] == [(job.id, "retrying", "crashed")]
+    stored = the_job(engine, job.id)
+    assert (stored.state, stored.crashes, stored.attempt, stored.lease_until) == ("retrying", 1, 1, None)
+    attempt = row(engine, "SELECT * FROM attempts")
+    assert (attempt.outcome, attempt.error_class, attempt.claim) == ("crashed", "Crashed", 1)
+    assert is_obliged(engine, job.id)
+
+
+def test_a_job_whose_lease_runs_is_left_alone(engine: Engine, tenant_id: UUID) -> None:
+    job = running(engine, tenant_id, report(), lease_s=60)
+    assert rescued(engine) == []
+    assert the_job(engine, job.id).state == "running"
+
+
+def test_what_comes_back_from_a_crash_travels_alone_and_its_mates_together(engine: Engine, tenant_id: UUID) -> None:
+    # Given a bundle whose worker died, and two newer jobs of the same kind
+    payloads = [DeliverWebhook(new_id(), new_id()) for _ in range(5)]
+    crashed = claimed(engine, enqueued(engine, tenant_id, *payloads[:3]), lease_s=-1)
+    fresh = enqueued(engine, tenant_id, *payloads[3:])
+    assert len(rescued(engine)) == 3
+    # When the relay rings them
+    bundles = [set(bundle.job_ids) for bundle in bundles_of(rung(engine))]
+    # Then each suspect travels by itself, and the others are no suspects
+    assert sorted(map(len, bundles)) == [1, 1, 1, 2]
+    assert set(fresh) in bundles
+    assert all({job.id} in bundles for job in crashed)
+
+
+def test_a_job_that_crashed_and_then_failed_like_others_travels_with_others_again(
+    engine: Engine, tenant_id: UUID
+) -> None:
+    job = running(engine, tenant_id, report(), lease_s=-1)
+    rescued(engine)
+    rung(engine)
+    (job,) = claimed(engine, [job.id])
+    assert ended(engine, job, Errored("OSError", "the disk is full"))
+    assert scalar(engine, "SELECT alone FROM outbox") is False
+
+
+def test_the_third_crash_is_dead_with_a_dead_letter(engine: Engine, tenant_id: UUID) -> None:
+    (job_id,) = enqueued(engine, tenant_id, DeliverWebhook(new_id(), new_id()))
+    for _ in range(2):
+        crash(engine, job_id)
+        assert the_job(engine, job_id).state == "retrying"
+    crash(engine, job_id)
+    assert the_job(engine, job_id).state == "dead"
+    letter = row(engine, "SELECT * FROM dead_letters")
+    assert (letter.job_id, letter.cause, letter.snapshot["crashes"]) == (job_id, "crashes", 3)
+    assert not is_obliged(engine, job_id)
+
+
+def test_the_order_of_a_reservation_that_keeps_crashing_has_failed_and_says_so(engine: Engine, tenant_id: UUID) -> None:
+    a_product(engine, tenant_id)
+    (order,) = accepted(engine, [an_order(tenant_id)])
+    for _ in range(3):
+        assert scalar(engine, "SELECT status FROM orders") == "accepted"
+        crash(engine, order.job_id)
+    assert row(engine, "SELECT status, reason, version FROM orders") == ("failed", "RESERVATION_DEAD", 2)
+    event = row(engine, "SELECT type, subject, data, sequence FROM events")
+    assert event == (
+        "order.failed",
+        order.order_id,
+        {"orderId": str(order.order_id), "reason": "RESERVATION_DEAD"},
+        2,
+    )
+
+
+def test_two_rescuers_at_once_rescue_each_job_once(engine: Engine, tenant_id: UUID) -> None:
+    payloads = [report() for _ in range(60)]
+    claimed(engine, enqueued(engine, tenant_id, *payloads), lease_s=-1)
+    passes = at_once(*[lambda: rescued(engine)] * 3)
+    taken = [job.id for found in passes if isinstance(found, list) for job in found]
+    assert len(taken) == len(set(taken)) == 60
+    assert scalar(engine, "SELECT count(*) FROM attempts") == scalar(engine, "SELECT count(*) FROM outbox") == 60
+
+
+def test_one_pass_takes_no_more_than_its_limit_and_the_next_goes_on(engine: Engine, tenant_id: UUID) -> None:
+    claimed(engine, enqueued(engine, tenant_id, *(report() for _ in range(5))), lease_s=-1)
+    with engine.begin() as tx:
+        assert len(take_over_expired(tx, limit=3)) == 3
+    assert len(rescued(engine)) == 2
+
+
+def test_a_worker_that_finishes_while_it_is_being_rescued_wins_or_loses_but_never_both(
+    engine: Engine, tenant_id: UUID
+) -> None:
+    for _ in range(10):
+        job = running(engine, tenant_id, report(), lease_s=-1)
+        finished, taken = at_once(lambda: ended(engine, job, Succeeded()), lambda: rescued(engine))  # noqa: B023
+        assert isinstance(finished, list)
+        assert isinstance(taken, list)
+        assert len(finished) + len(taken) == 1
+        assert the_job(engine, job.id).state == ("succeeded" if finished else "retrying")
+
+
+# ---- the wider nets
+
+
+def test_a_waiting_job_that_lost_its_obligation_is_offered_again_once(engine: Engine, tenant_id: UUID) -> None:
+    with engine.begin() as tx:
+        open_lane(tx, "endpoint:1", "webhooks")
+    lost = enqueued(engine, tenant_id, DeliverWebhook(new_id(), new_id()), lane="endpoint:1")
+    lost += enqueued(engine, tenant_id, report(), due_in_s=3_600)
+    kept = enqueued(engine, tenant_id, report())
+    running(engine, tenant_id, report())
+    before = set(rows(engine, "SELECT job_id, queue, kind, tenant_id, lane, priority FROM outbox"))
+    execute(engine, "DELETE FROM outbox WHERE job_id = ANY(:ids)", ids=lost)
+
+    def offer() -> int:
+        with engine.begin() as tx:
+            return offer_unheld(tx)
+
+    assert sum(found for found in at_once(offer, offer) if isinstance(found, int)) == 2
+    assert offer() == 0
+    assert set(rows(engine, "SELECT job_id, queue, kind, tenant_id, lane, priority FROM outbox")) == before
+    assert scalar(engine, "SELECT bool_and(outbox.due_at >= jobs.due_at) FROM outbox JOIN jobs ON id = job_id")
+    assert scalar(engine, "SELECT due_at > now() FROM outbox WHERE job_id = :id", id=lost[1])
+    assert is_obliged(engine, kept[0])
+
+
+def test_lanes_have_in_flight_what_outbox_and_leases_say(engine: Engine, tenant_id: UUID) -> None:
+    # Given a lane that leaked room, with one job rung, one running and one waiting, and another that counts rightly
+    for name in ("endpoint:1", "endpoint:2"):
+        with engine.begin() as tx:
+            open_lane(tx, name, "webhooks")
+    payloads = [DeliverWebhook(new_id(), new_id()) for _ in range(3)]
+    started, bell_lost, _ = enqueued(engine, tenant_id, *payloads, lane="endpoint:1")
+    claimed(engine, [started])
+    ring = "UPDATE outbox SET rings = 1, due_at = now() + interval '7 seconds' WHERE job_id = :id"
+    execute(engine, ring, id=bell_lost)
+    execute(engine, "UPDATE lanes SET in_flight = 32 WHERE name = 'endpoint:1'")
+    # When they are counted
+    with engine.begin() as tx:
+        assert recount_lanes(tx) == 1
+        assert recount_lanes(tx) == 0
+    # Then only what is under way counts
+    assert dict(rows(engine, "SELECT name, in_flight FROM lanes WHERE name <> 'smtp'")) == {  # type: ignore[arg-type]
+        "endpoint:1": 2,
+        "endpoint:2": 0,
+    }
+
+
+def delivery_to_a_deleted_endpoint(engine: Engine, tenant_id: UUID) -> ClaimedJob:
+    """It was speaking to the endpoint while its owner deleted that."""
+    with engine.begin() as tx:
+        endpoint, _ = create_endpoint(tx, SECRET_KEY, tenant_id, "https://a.example/", ["*"], None)
+    lane = f"endpoint:{endpoint.id}"
+    job = running(engine, tenant_id, DeliverWebhook(endpoint.id, new_id()), lane=lane)
+    with engine.begin() as tx:
+        delete_endpoint(tx, tenant_id, endpoint.id)
+    return job
+
+
+def test_a_delivery_that_fails_after_its_endpoint_was_deleted_does_not_wait_for_ever(
+    engine: Engine, tenant_id: UUID
+) -> None:
+    # Given a delivery that fails, and whose lane is gone: nobody rings it
+    job = delivery_to_a_deleted_endpoint(engine, tenant_id)
+    assert ended(engine, job, Errored("DeliveryFailed", "HTTP 500"))
+    assert rung(engine) == []
+    # When the rescuer looks after lanes
+    with engine.begin() as tx:
+        assert reopen_lost_lanes(tx) == 1
+        assert reopen_lost_lanes(tx) == 0
+    # Then it is rung, and its next attempt will find that the endpoint is gone
+    assert [row.job_id for row in rung(engine)] == [job.id]
+
+
+def test_the_rescuer_does_all_of_it_by_itself(engine: Engine, tenant_id: UUID) -> None:
+    job = delivery_to_a_deleted_endpoint(engine, tenant_id)
+    assert ended(engine, job, Errored("DeliveryFailed", "HTTP 500"))
+    (unheld,) = enqueued(engine, tenant_id, report())
+    execute(engine, "DELETE FROM outbox WHERE job_id = :id", id=unheld)
+    silent = running(engine, tenant_id, report(), lease_s=-1)
+    assert Rescuer(engine).turn() == 1
+    assert {row.job_id for row in rung(engine)} == {job.id, unheld, silent.id}
+
+
+def test_the_rescuer_waits_out_an_outage() -> None:
+    assert Rescuer(connect("postgresql://nobody@127.0.0.1:1/none", process="test")).turn() == 0
