@@ -74,6 +74,7 @@ def create_app(settings: Settings, schema: str | None = None) -> Litestar:
         debug=False,
     )
     app.state.key_ring = KeyRing(engine)
+    app.state.readiness = readiness
     return app
 
 

@@ -1,7 +1,6 @@
 """Waking the relay after a commit: best effort, never in the way of an answer. The relay's own poll is the floor."""
 
 import asyncio
-import contextlib
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
@@ -17,6 +16,7 @@ class RelayBell:
     def __init__(self, redis_url: str) -> None:
         self._redis = Redis.from_url(redis_url, socket_timeout=_TIMEOUT_S, socket_connect_timeout=_TIMEOUT_S)
         self._wanted = asyncio.Event()
+        self._owed = self._closing = False
         self._task: asyncio.Task[None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -26,20 +26,22 @@ class RelayBell:
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        # Not cancelled: redis-py swallows that while it connects. Every wait of the task is bounded instead.
+        self._closing = True
+        self._wanted.set()
         if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+            await self._task
         await self._redis.aclose()
 
     def ring(self) -> None:
         """From the event loop's thread."""
+        self._owed = True
         self._wanted.set()
 
     def ring_from_thread(self) -> None:
         """From a handler that runs in a thread."""
         if self._loop is not None:
-            self._loop.call_soon_threadsafe(self._wanted.set)
+            self._loop.call_soon_threadsafe(self.ring)
 
     async def answers(self) -> bool:
         """Whether Redis is there; for health, which reports it and does not depend on it."""
@@ -51,13 +53,19 @@ class RelayBell:
         return True
 
     async def _ring_when_wanted(self) -> None:
-        while True:
+        while self._owed or not self._closing:
             await self._wanted.wait()
             self._wanted.clear()
-            try:
-                async with self._redis.pipeline(transaction=False) as pipe:
-                    pipe.lpush(RELAY_BELL, b"1")
-                    pipe.ltrim(RELAY_BELL, 0, MOST_RELAY_BELLS - 1)
-                    await pipe.execute()
-            except (RedisError, OSError):
+            if self._owed:
+                self._owed = False
+                await self._ring()
+
+    async def _ring(self) -> None:
+        try:
+            async with self._redis.pipeline(transaction=False) as pipe:
+                pipe.lpush(RELAY_BELL, b"1")
+                pipe.ltrim(RELAY_BELL, 0, MOST_RELAY_BELLS - 1)
+                await pipe.execute()
+        except (RedisError, OSError):
+            if not self._closing:
                 await asyncio.sleep(_TIMEOUT_S)  # Redis is away: the relay finds the rows by itself

@@ -37,6 +37,7 @@ async def _serve(settings: Settings) -> None:
 
     def stop(number: int) -> None:
         logger.info("shutdown_started", signal=signal.Signals(number).name)
+        app.state.readiness.stopping = True  # the load balancer looks elsewhere while the rest drains
         loop.call_later(settings.shutdown_timeout_seconds, os._exit, 1)
         server.stop()  # type: ignore[no-untyped-call]  # granian leaves it unannotated
 

@@ -22,9 +22,9 @@ from domain.jobs.kind import JobKind, UnknownJobKind, find_kind
 from domain.jobs.retry_policy import Cancelled as CancelledEnding
 from domain.jobs.retry_policy import DependencyDown, Ending, Errored, Snoozed, Succeeded, ending_of
 from domain.lanes.lane_rules import Observation
-from ops.telemetry import JOB_ATTEMPTS, JOB_DURATION, JOB_WAIT, JOBS_IN_PROGRESS, log
+from ops.telemetry import JOB_ATTEMPTS, JOB_DURATION, JOB_WAIT, log
 from workers.context import BundleContext, BundleJob, Cancelled, JobContext, LeaseLost, Resources
-from workers.recorder import Outcome, Recorder
+from workers.recorder import Outcome, Recorder, unstorable
 from workers.registry import HANDLERS, Handler, Mode
 
 logger = log(__name__)
@@ -55,7 +55,8 @@ class Executor:
         self._claims = resources.engine.execution_options(isolation_level="AUTOCOMMIT")
         self._loop = asyncio.new_event_loop()
         self.stopping = False
-        Thread(target=self._loop.run_forever, name="event-loop", daemon=True).start()
+        self._loop_thread = Thread(target=self._loop.run_forever, name="event-loop", daemon=True)
+        self._loop_thread.start()
 
     def run_bundle(self, kind: str, ids: Sequence[str]) -> None:  # noqa: ARG002  # the rows know their kind
         """The jobs of this bell that were really due are run and their outcomes recorded. Never raises for a job."""
@@ -74,14 +75,28 @@ class Executor:
 
     def close(self) -> None:
         """The event loop stops; async handlers still running are cancelled."""
-        asyncio.run_coroutine_threadsafe(self._resources.http.close(), self._loop).result(5)
+        asyncio.run_coroutine_threadsafe(self._wind_up(), self._loop).result(5)
         self._loop.call_soon_threadsafe(self._loop.stop)
+        self._loop_thread.join(5)
+        self._loop.close()
+
+    async def _wind_up(self) -> None:
+        unfinished = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in unfinished:
+            task.cancel()
+        if unfinished:
+            await asyncio.wait(unfinished, timeout=2)
+        await self._resources.http.close()
 
     def _claim(self, ids: Sequence[UUID]) -> list[ClaimedJob]:
         if self.stopping:
             return []
-        with self._claims.connect() as connection:
-            jobs = start_if_due(connection, ids, self._worker_id)
+        try:
+            with self._claims.connect() as connection:
+                jobs = start_if_due(connection, ids, self._worker_id)
+        except (DBAPIError, PoolTimeout) as error:
+            logger.warning("claim.failed", jobs=len(ids), error=type(error).__name__)
+            return []  # nothing was claimed and they ring again, or their leases run out
         for job in jobs:
             JOB_WAIT.labels(job.kind).observe(max(0.0, (job.started_at - job.due_at).total_seconds()))
         return jobs
@@ -92,7 +107,6 @@ class Executor:
         except UnknownJobKind:
             kind = None
         self._resources.holdings.hold(jobs, kind.timeout_s if kind else _UNKNOWN_TIMEOUT_S)
-        JOBS_IN_PROGRESS.set(len(self._resources.holdings))
         handler = HANDLERS.get(name)
         if kind is None or handler is None:
             for job in jobs:
@@ -169,7 +183,7 @@ class Executor:
 
     def _run_bundle_transaction(self, handler: Handler, work: Sequence[tuple[ClaimedJob, Any]]) -> None:
         bundle = _PATIENTLY(self._try_bundle, handler, work)
-        self._resources.holdings.forget(job.id for job, _ in work)
+        self._resources.holdings.forget(job for job, _ in work)
         for outcome in bundle.outcomes:
             _count(outcome)
         logger.info("bundle.done", kind=work[0][0].kind, jobs=len(work), request_ids=_request_ids(work))
@@ -182,7 +196,7 @@ class Executor:
     def _conclude(self, job: ClaimedJob, ctx: JobContext, ending: Ending | None) -> None:
         """Record what the handler ended with, unless it committed its own success, lost its lease, or was overtaken."""
         if ctx.finished or ending is None:
-            self._resources.holdings.forget([job.id])
+            self._resources.holdings.forget([job])
             if ctx.finished:
                 _tell(ctx, Succeeded())
                 _count(ctx.outcome(Succeeded()))
@@ -198,7 +212,11 @@ class Executor:
             self._put(ctx, ending)
 
     def _put(self, ctx: JobContext, ending: Ending) -> None:
-        outcome = ctx.outcome(ending)
+        try:
+            outcome = ctx.outcome(ending)
+        except Exception as error:  # noqa: BLE001  # a result that is no JSON, a snooze until the end of time
+            ending, ctx.detail = unstorable(error), None
+            outcome = ctx.outcome(ending)
         _tell(ctx, ending)
         _count(outcome)
         self._recorder.put(outcome)

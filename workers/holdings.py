@@ -56,11 +56,12 @@ class Holdings:
             held.decided = True
             return True
 
-    def forget(self, job_ids: Iterable[UUID]) -> None:
-        """Their outcome is written, or was refused: they are held no more."""
+    def forget(self, jobs: Iterable[ClaimedJob]) -> None:
+        """Their outcome is written, or was refused: they are held no more, unless this process claimed them anew."""
         with self._lock:
-            for job_id in job_ids:
-                self._held.pop(job_id, None)
+            for job in jobs:
+                if (held := self._held.get(job.id)) is not None and held.job.claim == job.claim:
+                    del self._held[job.id]
 
     def claims(self) -> list[tuple[UUID, int]]:
         """What the lease of this process covers."""

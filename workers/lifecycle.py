@@ -25,6 +25,8 @@ from ops.telemetry import VERSION, configure_logging, log
 
 logger = log(__name__)
 
+NEED_REDIS = frozenset({"relay", "worker"})
+
 
 class Lifecycle:
     """One per process. `stopping` is set by the first signal; `shutdown_timeout_seconds` later it exits with 1."""
@@ -78,8 +80,9 @@ class Lifecycle:
             threading.Thread(target=server.serve_forever, name="health", daemon=True).start()
 
     def checks(self) -> dict[str, str]:
-        """`ok` or `down` per dependency. Workers and relay are ready only with both: without Redis no bell is heard."""
-        return {"postgresql": _check(self._ping_database), "redis": _check(self._ping_redis)}
+        """`ok` or `down` per dependency of this role. Without Redis no bell is rung or heard; the others need none."""
+        checks = {"postgresql": _check(self._ping_database)}
+        return checks | ({"redis": _check(self._ping_redis)} if self.process.role in NEED_REDIS else {})
 
     def _ping_database(self) -> None:
         with self._engine.connect() as connection:

@@ -14,6 +14,7 @@ from threading import Thread
 import msgspec
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from domain.aftermath import settle
 from domain.events import Occurrence, publish
@@ -88,42 +89,49 @@ class Recorder:
             try:
                 with self._engine.begin() as tx:
                     finished = write_outcomes(tx, batch)
-            except (DataError, IntegrityError) as error:
-                logger.warning("recorder.bad_data", jobs=len(batch), error=type(error.orig).__name__)
+            except (DataError, IntegrityError, TypeError, ValueError) as error:  # the latter: an event's own data
+                logger.warning("recorder.bad_data", jobs=len(batch), error=_name(error))
                 self._write_otherwise(batch, error)
                 return
-            except DBAPIError as error:
-                logger.warning("recorder.waiting", jobs=len(batch), error=type(error.orig).__name__)
+            except (DBAPIError, PoolTimeout) as error:
+                logger.warning("recorder.waiting", jobs=len(batch), error=_name(error))
                 time.sleep(0.2)
             else:
                 self._done(batch, finished)
                 return
 
-    def _write_otherwise(self, batch: Sequence[Outcome], error: DBAPIError) -> None:
+    def _write_otherwise(self, batch: Sequence[Outcome], error: Exception) -> None:
         if len(batch) == 1:
             self._write_plainly(batch[0], error)
         else:
             for outcome in batch:
                 self._write([outcome])
 
-    def _write_plainly(self, outcome: Outcome, error: DBAPIError) -> None:
+    def _write_plainly(self, outcome: Outcome, error: Exception) -> None:
         """What the handler wanted stored cannot be: the attempt failed, and says so without that data."""
-        ending = Errored(
-            "UnstorableOutcome", f"the outcome could not be stored: {type(error.orig).__name__}", permanent=True
-        )
+        ending = unstorable(error)
         if outcome.finish.error_class != ending.error_class:
             job = outcome.job
             self._write([Outcome(job, finish_of(job, ending, decided(job, ending)))])
         else:
-            self._holdings.forget([outcome.job.id])  # the lease runs out and the rescuer takes over
+            self._holdings.forget([outcome.job])  # the lease runs out and the rescuer takes over
 
     def _done(self, batch: Sequence[Outcome], finished: Sequence[FinishedJob]) -> None:
-        self._holdings.forget(outcome.job.id for outcome in batch)
+        self._holdings.forget(outcome.job for outcome in batch)
         if any(outcome.occurrences for outcome in batch):
             self._ring()
         if refused := len(batch) - len(finished):
             FINISHES_REFUSED.inc(refused)
             logger.warning("finish.refused", jobs=refused)
+
+
+def unstorable(error: Exception) -> Errored:
+    """How an attempt ended whose own ending cannot be stored. Trying again would end the same way."""
+    return Errored("UnstorableOutcome", f"the outcome could not be stored: {_name(error)}", permanent=True)
+
+
+def _name(error: Exception) -> str:
+    return type(error.orig if isinstance(error, DBAPIError) else error).__name__
 
 
 def write_outcomes(tx: Connection, batch: Sequence[Outcome]) -> list[FinishedJob]:

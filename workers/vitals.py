@@ -5,11 +5,11 @@ from threading import Event as Flag
 from threading import Thread
 
 from sqlalchemy import Engine
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from domain.fleet.workers import Process, beat
 from domain.jobs.attempts import RENEW_EVERY_S, renew_leases
-from ops.telemetry import log
+from ops.telemetry import JOBS_IN_PROGRESS, log
 from workers.executor import Executor
 from workers.holdings import Holdings
 
@@ -38,6 +38,7 @@ class Vitals:
         renewed_at = float("-inf")
         while not self._stopped.wait(_TICK_S):
             self._expire_overdue()
+            JOBS_IN_PROGRESS.set(len(self._holdings))
             if time.monotonic() - renewed_at >= RENEW_EVERY_S:
                 renewed_at = time.monotonic()
                 self._renew()
@@ -47,8 +48,9 @@ class Vitals:
             with self._engine.connect() as connection:
                 beat(connection, self._process)
                 self._holdings.note(renew_leases(connection, self._holdings.claims()))
-        except DBAPIError as error:
-            logger.warning("lease.not_renewed", error=type(error.orig).__name__)
+        except SQLAlchemyError as error:  # also a pool with no connection to spare: this thread must outlive it
+            cause = error.orig if isinstance(error, DBAPIError) else error
+            logger.warning("lease.not_renewed", error=type(cause).__name__)
 
     def _expire_overdue(self) -> None:
         late, mates = self._holdings.overdue()

@@ -20,7 +20,7 @@ from api.pages import DEFAULT_LIMIT, Cursor, Limit, page, position, start_id
 from api.relay_bell import RelayBell
 from api.requests import IdempotencyKey, idempotency_key, refuse, trace_context
 from api.routes.jobs import JobView, State, show_job
-from domain.errors import Violation
+from domain.errors import IdempotencyKeyReused, Violation
 from domain.job_kinds import ReserveInventory
 from domain.jobs.kind import kind_of_class
 from domain.jobs.outbox import NewJob
@@ -144,7 +144,11 @@ async def post_order(
         lines=[IntakeLine(line.sku, line.quantity) for line in data.lines],
         trace_context=trace_context(request),
     )
-    accepted = await ingress.accept(order)
+    try:
+        accepted = await ingress.accept(order)
+    except IdempotencyKeyReused:
+        IDEMPOTENCY.labels("mismatch").inc()
+        raise
     IDEMPOTENCY.labels("replayed" if accepted.replayed else "new").inc()
     return _accepted(accepted)
 

@@ -87,13 +87,18 @@ def reserve(tx: Connection, job_of: Mapping[UUID, UUID], trace_of: Mapping[UUID,
 
 
 def release(tx: Connection, job_of: Mapping[UUID, UUID], trace_of: Mapping[UUID, dict[str, str] | None]) -> Results:
-    """Each confirmed order is cancelled and what it held is free. Undecided orders are missing from the answer."""
-    return _end(tx, job_of, trace_of, state="released", status="cancelled", event=OrderCancelled)
+    """Each confirmed order is cancelled and what it held is free. Undecided orders are missing from the answer.
+
+    A failed order is cancelled too, so that a replay of its reservation does not confirm what was cancelled before.
+    """
+    ends = {"confirmed", "failed"}
+    return _end(tx, job_of, trace_of, ends=ends, state="released", status="cancelled", event=OrderCancelled)
 
 
 def ship(tx: Connection, job_of: Mapping[UUID, UUID], trace_of: Mapping[UUID, dict[str, str] | None]) -> Results:
     """Each confirmed order is completed and what it held has left the shelf."""
-    return _end(tx, job_of, trace_of, state="shipped", status="completed", event=OrderCompleted)
+    ends = {"confirmed"}
+    return _end(tx, job_of, trace_of, ends=ends, state="shipped", status="completed", event=OrderCompleted)
 
 
 def _end(
@@ -101,21 +106,22 @@ def _end(
     job_of: Mapping[UUID, UUID],
     trace_of: Mapping[UUID, dict[str, str] | None],
     *,
+    ends: set[str],
     state: str,
     status: str,
     event: type[OrderCancelled] | type[OrderCompleted],
 ) -> Results:
     orders = list(tx.execute(_LOCK_ORDERS, {"ids": list(job_of)}))
-    confirmed = [order for order in orders if order.status == "confirmed"]
-    _end_holds(tx, [order.id for order in confirmed], state, job_of)
-    _set_status(tx, [(order.id, status, None) for order in confirmed])
+    ended = [order for order in orders if order.status in ends]
+    _end_holds(tx, [order.id for order in ended], state, job_of)
+    _set_status(tx, [(order.id, status, None) for order in ended])
     occurrences = [
         Occurrence(order.tenant_id, order.id, order.version + 1, event(order_id=order.id), trace_of.get(order.id))
-        for order in confirmed
+        for order in ended
     ]
     publish(tx, occurrences)
     decided = {order.id: {"code": f"ORDER_{order.status.upper()}"} for order in orders if order.status != "accepted"}
-    return decided | {order.id: {"code": f"ORDER_{status.upper()}"} for order in confirmed}
+    return decided | {order.id: {"code": f"ORDER_{status.upper()}"} for order in ended}
 
 
 def _end_holds(tx: Connection, order_ids: list[UUID], state: str, job_of: Mapping[UUID, UUID]) -> None:

@@ -7,10 +7,13 @@ from uuid import UUID
 import msgspec
 from sqlalchemy import Connection, text
 
-from domain.errors import InsufficientStock, NotFound
+from domain.errors import BodyInvalid, InsufficientStock, NotFound, Violation
 from domain.ids import new_id
 from domain.inventory.allocation_rules import StockKey
 from domain.jobs.outbox import columns
+
+#: What the column holds.
+MOST_ON_HAND = 2**31 - 1
 
 
 class Movement(msgspec.Struct, frozen=True):
@@ -73,13 +76,15 @@ def move_stock(tx: Connection, movements: Sequence[Movement]) -> None:
 def adjust_stock(tx: Connection, tenant_id: UUID, sku: str, delta: int, reason: str = "adjusted") -> dict[str, int]:
     """`delta` units more (or fewer) on hand. Answers the stock after it.
 
-    Raises NotFound, or InsufficientStock when fewer units than that are free.
+    Raises NotFound, InsufficientStock when fewer units than that are free, BodyInvalid when that is beyond counting.
     """
     free = lock_stock(tx, [(tenant_id, sku)]).get((tenant_id, sku))
     if free is None:
         raise NotFound(resource="Product")
     if free + delta < 0:
         raise InsufficientStock(sku=sku, available=free)
+    if stock_of(tx, tenant_id, [sku])[sku]["onHand"] + delta > MOST_ON_HAND:
+        raise BodyInvalid(violations=[Violation("delta", "leaves more units than can be counted", "OUT_OF_RANGE")])
     move_stock(tx, [Movement(new_id(), tenant_id, sku, delta, 0, reason)])
     return stock_of(tx, tenant_id, [sku])[sku]
 

@@ -57,25 +57,31 @@ def get_obligation(tx: Connection, job_id: UUID) -> Row[Any] | None:
 
 _DEPTHS = text(
     """
-    WITH waiting AS (
-        SELECT queue, count(*) FILTER (WHERE rings = 0 AND due_at <= clock_timestamp()) AS due,
-               count(*) FILTER (WHERE rings > 0) AS rung,
-               count(*) FILTER (WHERE rings = 0 AND due_at > clock_timestamp()) AS later,
-               coalesce(extract(epoch FROM clock_timestamp() - min(due_at) FILTER (WHERE rings = 0)), 0) AS oldest_s
-          FROM outbox GROUP BY queue),
+    WITH obligations AS (
+        SELECT o.queue, o.due_at, o.rings > 0 AS rung, o.due_at > clock_timestamp() AS later,
+               coalesce(l.state = 'disabled' OR l.parked_until > clock_timestamp(), false) AS held
+          FROM outbox AS o LEFT JOIN lanes AS l ON l.name = o.lane),
+    waiting AS (
+        SELECT queue, count(*) FILTER (WHERE held) AS held, count(*) FILTER (WHERE rung AND NOT held) AS rung,
+               count(*) FILTER (WHERE later AND NOT rung AND NOT held) AS later,
+               count(*) FILTER (WHERE NOT later AND NOT rung AND NOT held) AS due,
+               extract(epoch FROM clock_timestamp() - min(due_at) FILTER (WHERE NOT rung AND NOT held)) AS oldest_s
+          FROM obligations GROUP BY queue),
     running AS (SELECT queue, count(*) AS running FROM jobs WHERE state = 'running' GROUP BY queue),
     dead AS (SELECT snapshot ->> 'queue' AS queue, count(*) AS dead FROM dead_letters
               WHERE resolution IS NULL GROUP BY 1)
     SELECT queue, coalesce(due, 0) AS due, coalesce(rung, 0) AS rung, coalesce(later, 0) AS later,
-           coalesce(running, 0) AS running, coalesce(dead, 0) AS dead,
-           CAST(greatest(oldest_s, 0) AS float8) AS oldest_seconds
+           coalesce(held, 0) AS held, coalesce(running, 0) AS running, coalesce(dead, 0) AS dead,
+           CAST(greatest(coalesce(oldest_s, 0), 0) AS float8) AS oldest_seconds
       FROM waiting FULL JOIN running USING (queue) FULL JOIN dead USING (queue) ORDER BY queue
     """
 )
 
 
 def queue_depths(tx: Connection) -> Sequence[Row[Any]]:
-    """Per queue: due, rung, later, running, dead, and the age in seconds of the oldest obligation nobody has rung."""
+    """Per queue: due, rung, later, held (its lane is parked or disabled), running and dead jobs, and the age in seconds
+    of the oldest obligation that could run and nobody has rung.
+    """
     return tx.execute(_DEPTHS).all()
 
 

@@ -2,6 +2,7 @@
 
 accepted -> confirmed | rejected | failed      by its root job (a replay moves failed on)
 confirmed -> cancelled | completed             by the release or the shipment a caller asked for
+failed -> cancelled                            by a release asked for while the order was undecided
 """
 
 from collections.abc import Mapping

@@ -14,6 +14,7 @@ _COLUMNS = {
     "due": "due",
     "rung": "rung",
     "later": "later",
+    "held": "held",
     "running": "running",
     "dead": "dead",
     "oldest s": "oldestSeconds",

@@ -115,7 +115,9 @@ def test_another_tenants_endpoint_gets_nothing(engine: Engine, tenant_id: UUID) 
     assert receivers(engine) == {ours}
     with engine.begin() as tx:
         publish(tx, [Occurrence(tenant, ORDER, 3, OrderCancelled(order_id=ORDER)) for tenant in (tenant_id, stranger)])
-    pairs = rows(engine, "SELECT d.tenant_id, endpoint_id, type FROM webhook_deliveries AS d JOIN events AS e ON e.id = event_id")
+    pairs = rows(
+        engine, "SELECT d.tenant_id, endpoint_id, type FROM webhook_deliveries AS d JOIN events AS e ON e.id = event_id"
+    )
     assert sorted(pairs) == sorted(
         [
             (tenant_id, ours, "order.confirmed"),
@@ -123,7 +125,13 @@ def test_another_tenants_endpoint_gets_nothing(engine: Engine, tenant_id: UUID) 
             (stranger, theirs, "order.cancelled"),
         ]
     )
-    assert scalar(engine, "SELECT count(*) FROM jobs AS j JOIN events AS e ON e.id = event_id WHERE j.tenant_id <> e.tenant_id") == 0
+    assert (
+        scalar(
+            engine,
+            "SELECT count(*) FROM jobs AS j JOIN events AS e ON e.id = event_id WHERE j.tenant_id <> e.tenant_id",
+        )
+        == 0
+    )
 
 
 def test_an_endpoint_may_ask_for_fewer_attempts(engine: Engine, tenant_id: UUID) -> None:

@@ -113,7 +113,9 @@ def test_what_a_relay_rolls_back_is_due_at_once_for_the_next(engine: Engine) -> 
 
 
 @pytest.mark.parametrize("in_lane", [False, True])
-def test_a_row_nobody_claims_rings_again_after_7_seconds_then_ever_later_up_to_60(engine: Engine, in_lane: bool) -> None:
+def test_a_row_nobody_claims_rings_again_after_7_seconds_then_ever_later_up_to_60(
+    engine: Engine, in_lane: bool
+) -> None:
     name = lane(engine, "endpoint:1") if in_lane else None
     enqueued(engine, a_tenant(engine), delivery(), lane=name)
     for expected_s in (7, 14, 28, 56, 60, 60, 60):
@@ -220,6 +222,8 @@ def test_the_head_of_a_queue_is_found_without_reading_what_waits_in_lanes(engine
     fill(engine, MANY, None, queue="reports")
     execute(engine, "ANALYZE outbox")
     sql = "EXPLAIN (ANALYZE, BUFFERS OFF, TIMING OFF) SELECT job_id FROM outbox WHERE queue = 'webhooks' "
-    plan = "\n".join(line for (line,) in rows(engine, f"{sql} AND lane IS NULL AND due_at <= now() ORDER BY due_at LIMIT 10"))
+    plan = "\n".join(
+        line for (line,) in rows(engine, f"{sql} AND lane IS NULL AND due_at <= now() ORDER BY due_at LIMIT 10")
+    )
     assert "ix_outbox_due" in plan
     assert "Rows Removed by Filter" not in plan

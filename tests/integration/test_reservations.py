@@ -11,11 +11,12 @@ from sqlalchemy.exc import IntegrityError
 
 from domain.database import connect
 from domain.errors import InsufficientStock
+from domain.ids import new_id
 from domain.inventory import reservations
 from domain.inventory.stock import Movement, adjust_stock, move_stock
 from domain.job_kinds import ReleaseInventory, ReserveInventory, ShipInventory
 from domain.jobs.attempts import ClaimedJob
-from domain.ids import new_id
+from domain.jobs.kind import find_kind
 from domain.orders.intake import AcceptedOrder
 from tests.integration.builders import (
     a_product,
@@ -70,11 +71,9 @@ def assert_sound(engine: Engine) -> None:
 
 def do(engine: Engine, jobs: Sequence[ClaimedJob]) -> None:
     """The handler of these claimed jobs runs on them as one bundle."""
-    for kind in {job.kind for job in jobs}:
-        handler, payload = HANDLERS[kind].run, {"inventory.reserve": ReserveInventory}.get(kind, ReleaseInventory)
-        mates = [job for job in jobs if job.kind == kind]
-        bundle = [BundleJob(job, payload(UUID(job.args["order_id"]))) for job in mates]  # type: ignore[index]
-        handler(BundleContext(bundle, resources(engine)))
+    for name in {job.kind for job in jobs}:
+        bundle = [BundleJob(job, find_kind(name).decode(job.args)) for job in jobs if job.kind == name]
+        HANDLERS[name].run(BundleContext(bundle, resources(engine)))
 
 
 def reserved(engine: Engine, orders: Sequence[AcceptedOrder]) -> None:
@@ -273,7 +272,7 @@ histories = st.lists(
 )
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(histories)
 def test_whatever_happens_in_whatever_order_the_ledger_agrees(engine: Engine, history: list[tuple[str, int]]) -> None:
     tenant_id = a_tenant(engine, str(new_id()))

@@ -1,7 +1,7 @@
 """Delivering an event to one subscriber: signed anew on each attempt, over the same bytes, under one constant id."""
 
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from random import random
 
 import msgspec
@@ -27,12 +27,16 @@ from domain.webhooks.signature_rules import message_id, signed_headers
 from workers.context import JobContext
 from workers.registry import handles
 
+#: A 429 uses up no attempt, so something else must end a message that is throttled for ever: its age.
+LONGEST_THROTTLED = timedelta(days=7)
+
 
 class Parcel(msgspec.Struct, frozen=True):
     """What goes to whom."""
 
     to: Subscriber
     event_type: str
+    occurred_at: datetime
     body: bytes
 
 
@@ -52,6 +56,8 @@ async def deliver_webhook(args: DeliverWebhook, ctx: JobContext) -> dict[str, ob
     if isinstance(verdict, DisableEndpoint):
         reason = verdict.reason
         await ctx.in_thread(lambda tx: disable_endpoint(tx, args.endpoint_id, reason))
+    if isinstance(verdict, Throttled) and datetime.now(UTC) - parcel.occurred_at > LONGEST_THROTTLED:
+        raise PermanentFailure(f"expired: {verdict.reason}")
     return _conclude(verdict, parcel.to.retry, ctx.attempt)
 
 
@@ -60,7 +66,7 @@ def _pack(tx: Connection, args: DeliverWebhook, ctx: JobContext) -> Parcel | Non
     if to is None:
         return None
     event = get_event(tx, ctx.tenant_id, args.event_id)
-    return Parcel(to, event.type, encode_event(event))
+    return Parcel(to, event.type, event.occurred_at, encode_event(event))
 
 
 def _shown(answer: Answer) -> dict[str, object]:

@@ -8,6 +8,8 @@ from uuid import uuid4
 import psycopg
 import pytest
 from psycopg import sql
+from structlog.testing import capture_logs
+from structlog.typing import EventDict
 
 from domain.database import connect
 from ops.migrate import head
@@ -37,6 +39,13 @@ def shop(shop_database_url: str, stack: Stack, tmp_path_factory: pytest.TempPath
     with opened(settings, head()) as client:
         yield Shop(client, engine, settings)
     engine.dispose()
+
+
+@pytest.fixture(autouse=True)
+def logs() -> Iterator[list[EventDict]]:
+    """What is logged meanwhile, and nothing of it on the screen."""
+    with capture_logs() as caught:
+        yield caught
 
 
 @pytest.fixture

@@ -1,0 +1,177 @@
+"""Health, and the API through an outage: it says so in time, accepts nothing it cannot keep, and comes back by itself."""
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+import api.routes.health
+from domain.database import connect
+from domain.fleet.workers import Process, beat
+from domain.ids import new_id
+from ops.migrate import head, upgrade
+from ops.stack import Stack
+from tests.integration.api.shop import Customer, Shop, error_of, opened, settings_for
+
+LIVE = ("/livez", "/health/live")
+READY = ("/readyz", "/health/ready", "/ready")
+DETAIL = ("/health", "/api/v1/health")
+
+
+def test_every_path_of_health_answers_without_a_key(shop: Shop) -> None:
+    for path in LIVE:
+        response = shop.client.get(path)
+        assert (response.status_code, response.json()) == (200, {"status": "ok"})
+    for path in READY:
+        response = shop.client.get(path)
+        checks = {"postgresql": "ok", "redis": "ok"}
+        assert (response.status_code, response.json()) == (200, {"status": "ready", "checks": checks})
+    for path in DETAIL:
+        response = shop.client.get(path)
+        assert (response.status_code, list(response.json())) == (200, ["status", "version", "services"])
+
+
+def test_health_tells_which_processes_are_alive(shop: Shop) -> None:
+    roles = ("relay", "rescuer", "scheduler", "worker")
+    silent = shop.client.get("/health").json()
+    assert silent["status"] == "degraded"
+    assert silent["services"] == {"postgresql": "ok", "redis": "ok", **dict.fromkeys(roles, "down")}
+    with shop.engine.begin() as tx:
+        for role in roles:
+            beat(tx, Process(new_id(), role, "berth-1", 17, []))
+    assert shop.client.get("/health").json()["status"] == "healthy"
+
+
+def test_a_database_at_another_schema_is_not_ready(shop: Shop) -> None:
+    with opened(shop.settings, schema="a later one") as client:
+        response = client.get("/readyz")
+        assert (response.status_code, response.json()["checks"]["postgresql"]) == (503, "down")
+        assert client.get("/livez").status_code == 200
+
+
+def test_a_process_that_is_stopping_is_not_ready_but_live(shop: Shop) -> None:
+    seen = []
+    client = opened(shop.settings, head())
+    app = client.app
+
+    async def before_the_end() -> None:
+        seen.append(app)
+
+    app.on_shutdown.append(before_the_end)
+    with client:
+        assert client.get("/readyz").status_code == 200
+    assert seen == [app]
+
+
+class TestOutage:
+    """On servers of its own, which it may stop."""
+
+    @pytest.fixture(scope="class")
+    def own(self, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+        with Stack(tmp_path_factory.mktemp("own")) as running:
+            upgrade(running.database_url)
+            yield running
+
+    @pytest.fixture(scope="class")
+    def own_shop(self, own: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
+        folder: Path = tmp_path_factory.mktemp("shop")
+        settings = settings_for(own.database_url, own.redis_url, folder)
+        engine = connect(own.database_url, process="test")
+        with opened(settings, head()) as client:
+            yield Shop(client, engine, settings)
+        engine.dispose()
+
+    @pytest.fixture
+    def buyer(self, own_shop: Shop) -> Customer:
+        buyer = own_shop.customer()
+        buyer.stocked("MUG")
+        return buyer
+
+    @pytest.fixture(autouse=True)
+    def asked_afresh(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(api.routes.health, "_REMEMBER_S", 0.0)
+
+    def test_without_postgresql_it_says_so_in_time_and_comes_back_by_itself(self, own: Stack, buyer: Customer) -> None:
+        stranger = buyer.shop.customer()  # whose key is not remembered
+        assert buyer.order(key="before").status_code == 202
+        own.postgresql.stop()
+        try:
+            for customer in (buyer, stranger, buyer):
+                started_at = time.monotonic()
+                response = customer.order(key="meanwhile")
+                assert time.monotonic() - started_at < 2.5
+                error_of(response, 503, "DEPENDENCY_UNAVAILABLE")
+                assert response.headers["Retry-After"] == "1"
+            self._is_not_ready(buyer.shop)
+            error_of(buyer.get("/orders"), 503, "DEPENDENCY_UNAVAILABLE")
+            assert buyer.shop.client.get("/metrics").status_code == 200
+        finally:
+            own.postgresql.start()
+        assert buyer.shop.client.get("/readyz").status_code == 200
+        assert buyer.order(key="before").headers["Idempotent-Replayed"] == "true"
+        assert "Idempotent-Replayed" not in buyer.order(key="meanwhile").headers
+        assert buyer.rows()["orders"] == 2
+
+    def test_with_a_frozen_postgresql_nobody_waits_for_ever(self, own: Stack, buyer: Customer) -> None:
+        stranger = buyer.shop.customer()
+        assert buyer.order(key="before").status_code == 202
+        frozen = _processes(own.pids["PostgreSQL"])
+        for pid in frozen:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            for customer in (buyer, stranger):
+                started_at = time.monotonic()
+                error_of(customer.order(key="meanwhile"), 503, "DEPENDENCY_UNAVAILABLE")
+                assert time.monotonic() - started_at < 3.0
+            self._is_not_ready(buyer.shop)
+        finally:
+            for pid in frozen:
+                os.kill(pid, signal.SIGCONT)
+        assert buyer.order(key="meanwhile").status_code == 202
+        assert buyer.rows()["orders"] == 2
+
+    @staticmethod
+    def _is_not_ready(shop: Shop) -> None:
+        for path in READY:
+            started_at = time.monotonic()
+            response = shop.client.get(path)
+            assert time.monotonic() - started_at < 3.0
+            assert (response.status_code, response.json()["status"]) == (503, "not_ready")
+            assert response.json()["checks"] == {"postgresql": "down", "redis": "ok"}
+        for path in LIVE:
+            assert shop.client.get(path).status_code == 200
+        response = shop.client.get("/health")
+        assert (response.status_code, response.json()["status"]) == (503, "unhealthy")
+
+    def test_without_redis_it_is_ready_and_takes_orders_unless_told_to_need_it(
+        self, own: Stack, buyer: Customer
+    ) -> None:
+        strict = msgspec.structs.replace(buyer.shop.settings, ready_requires="postgresql,redis")
+        with opened(strict, head()) as client:
+            assert client.get("/readyz").status_code == 200
+            own.valkey.stop()
+            try:
+                response = buyer.shop.client.get("/readyz")
+                checks = {"postgresql": "ok", "redis": "down"}
+                assert (response.status_code, response.json()) == (200, {"status": "ready", "checks": checks})
+                for key in ("one", "two"):
+                    started_at = time.monotonic()
+                    assert buyer.order(key=key).status_code == 202
+                    assert time.monotonic() - started_at < 1.0
+                assert buyer.reported()
+                assert buyer.shop.client.get("/health").json()["status"] == "degraded"
+                response = client.get("/readyz")
+                assert (response.status_code, response.json()) == (503, {"status": "not_ready", "checks": checks})
+            finally:
+                own.valkey.start()
+            assert client.get("/readyz").status_code == 200
+
+
+def _processes(postmaster: int) -> list[int]:
+    """The server, then its children: none is started meanwhile."""
+    children = Path(f"/proc/{postmaster}/task/{postmaster}/children").read_text().split()
+    return [postmaster, *map(int, children)]

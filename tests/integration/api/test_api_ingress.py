@@ -1,0 +1,227 @@
+"""The intake by itself, on a real database: what one order meets is its own affair, and nothing is answered too soon."""
+
+import asyncio
+import hashlib
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from uuid import UUID
+
+import pytest
+from sqlalchemy import text
+from structlog.typing import EventDict
+
+import api.ingress
+from api.ingress import Ingress
+from domain.errors import DependencyUnavailable, IdempotencyKeyReused, LongshoreError, Overloaded
+from domain.orders.intake import AcceptedOrder, IntakeLine, IntakeOrder
+from tests.integration.api.shop import Customer, Shop, error_of
+
+
+def _order(tenant_id: UUID, key: str, email: str = "ada@example.com", sku: str = "MUG") -> IntakeOrder:
+    return IntakeOrder(
+        tenant_id=tenant_id,
+        idempotency_key=key,
+        request_hash=hashlib.sha256(email.encode()).digest(),
+        customer_email=email,
+        currency="USD",
+        lines=[IntakeLine(sku, 1)],
+        trace_context=None,
+    )
+
+
+@contextmanager
+def _no_order_gets_in(shop: Shop) -> Iterator[None]:
+    """Meanwhile every insert waits."""
+    with shop.engine.connect() as connection:
+        connection.execute(text("LOCK TABLE orders IN SHARE MODE"))
+        yield
+        connection.rollback()
+
+
+async def _gathered(ingress: Ingress, *orders: IntakeOrder) -> list[AcceptedOrder | BaseException]:
+    return await asyncio.gather(*(ingress.accept(order) for order in orders), return_exceptions=True)
+
+
+@pytest.fixture
+def tenant_id(customer: Customer) -> UUID:
+    customer.stocked("MUG")
+    return customer.tenant_id
+
+
+def test_orders_that_wait_together_are_stored_together(shop: Shop, tenant_id: UUID) -> None:
+    rung: list[int] = []
+
+    async def run() -> list[AcceptedOrder | BaseException]:
+        async with Ingress(shop.engine, lambda: rung.append(1)) as ingress:
+            with _no_order_gets_in(shop):
+                first = asyncio.create_task(ingress.accept(_order(tenant_id, "k0")))
+                await asyncio.sleep(0.05)
+                rest = asyncio.gather(*(ingress.accept(_order(tenant_id, f"k{n}")) for n in range(1, 50)))
+                await asyncio.sleep(0.05)
+            return [await first, *await rest]
+
+    answers = asyncio.run(run())
+    assert {type(answer) for answer in answers} == {AcceptedOrder}
+    assert shop.scalar("SELECT count(*) FROM orders WHERE tenant_id = :t", t=tenant_id) == 50
+    commits = "SELECT count(DISTINCT xmin::text) FROM orders WHERE tenant_id = :t"
+    assert shop.scalar(commits, t=tenant_id) == len(rung) == 2
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [{"email": "ada\0@example.com"}, {"email": "ada\ud800@example.com"}],
+    ids=["refused by the driver", "beyond it"],
+)
+def test_an_order_that_cannot_be_stored_fails_alone(shop: Shop, tenant_id: UUID, bad: dict[str, str]) -> None:
+    poison = _order(tenant_id, "poison")
+    object.__setattr__(poison, "customer_email", bad["email"]) if False else None
+    poison = IntakeOrder(poison.tenant_id, "poison", poison.request_hash, bad["email"], "USD", poison.lines, None)
+
+    async def run() -> tuple[list[AcceptedOrder | BaseException], AcceptedOrder]:
+        async with Ingress(shop.engine, lambda: None) as ingress:
+            together = await _gathered(ingress, _order(tenant_id, "a"), poison, _order(tenant_id, "b"))
+            return together, await ingress.accept(_order(tenant_id, "c"))
+
+    (first, failed, third), after = asyncio.run(run())
+    assert (type(first), type(third), type(after)) == (AcceptedOrder, AcceptedOrder, AcceptedOrder)
+    assert (type(failed), failed.code) == (LongshoreError, "INTERNAL_ERROR")  # type: ignore[union-attr]
+    assert failed.__cause__ is not None  # type: ignore[union-attr]
+    keys = "SELECT string_agg(idempotency_key, '' ORDER BY idempotency_key) FROM orders WHERE tenant_id = :t"
+    assert shop.scalar(keys, t=tenant_id) == "abc"
+
+
+def test_refusals_of_some_do_not_touch_the_others(shop: Shop, tenant_id: UUID) -> None:
+    async def run() -> list[AcceptedOrder | BaseException]:
+        async with Ingress(shop.engine, lambda: None) as ingress:
+            await ingress.accept(_order(tenant_id, "used"))
+            return await _gathered(
+                ingress,
+                _order(tenant_id, "new"),
+                _order(tenant_id, "used", email="bob@example.com"),
+                _order(tenant_id, "unknown", sku="NO-SUCH"),
+                _order(tenant_id, "used"),
+            )
+
+    new, reused, unknown, replayed = asyncio.run(run())
+    assert isinstance(new, AcceptedOrder)
+    assert isinstance(reused, IdempotencyKeyReused)
+    assert isinstance(unknown, LongshoreError)
+    assert unknown.violations[0].code == "UNKNOWN_SKU"
+    assert isinstance(replayed, AcceptedOrder)
+    assert (new.replayed, replayed.replayed) == (False, True)
+
+
+def test_beyond_its_bound_it_says_overloaded_at_once_and_then_recovers(
+    shop: Shop, tenant_id: UUID, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(api.ingress, "MOST_WAITING", 3)
+
+    async def run() -> tuple[list[AcceptedOrder | BaseException], float]:
+        async with Ingress(shop.engine, lambda: None) as ingress:
+            with _no_order_gets_in(shop):
+                flushing = asyncio.create_task(ingress.accept(_order(tenant_id, "flushing")))
+                await asyncio.sleep(0.05)
+                waiting = [asyncio.create_task(ingress.accept(_order(tenant_id, f"w{n}"))) for n in range(3)]
+                await asyncio.sleep(0)
+                started_at = time.monotonic()
+                refused = await _gathered(ingress, _order(tenant_id, "refused"))
+                took_s = time.monotonic() - started_at
+            return [*refused, *await asyncio.gather(flushing, *waiting, ingress.accept(_order(tenant_id, "z")))], took_s
+
+    (refused, *accepted), took_s = asyncio.run(run())
+    assert isinstance(refused, Overloaded)
+    assert took_s < 0.1
+    assert [type(answer) for answer in accepted] == [AcceptedOrder] * 5
+    assert (
+        shop.scalar("SELECT count(*) FROM orders WHERE idempotency_key = 'refused' AND tenant_id = :t", t=tenant_id)
+        == 0
+    )
+
+
+def test_leaving_it_answers_everything_that_waits_and_takes_nothing_new(shop: Shop, tenant_id: UUID) -> None:
+    async def run() -> list[AcceptedOrder | BaseException]:
+        ingress = Ingress(shop.engine, lambda: None)
+        async with ingress:
+            with _no_order_gets_in(shop):
+                waiting = asyncio.gather(*(ingress.accept(_order(tenant_id, f"k{n}")) for n in range(20)))
+                await asyncio.sleep(0.05)
+                leaving = asyncio.create_task(ingress.__aexit__())
+                await asyncio.sleep(0.05)
+                assert not leaving.done()
+                late = await _gathered(ingress, _order(tenant_id, "late"))
+            await leaving
+        return [*late, *await waiting]
+
+    late, *answers = asyncio.run(run())
+    assert isinstance(late, Overloaded)
+    assert [type(answer) for answer in answers] == [AcceptedOrder] * 20
+    assert shop.scalar("SELECT count(*) FROM orders WHERE tenant_id = :t", t=tenant_id) == 20
+
+
+def test_a_caller_who_was_told_503_before_its_turn_has_no_order(
+    shop: Shop, tenant_id: UUID, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(api.ingress, "DEADLINE_S", 0.2)
+
+    async def run() -> list[AcceptedOrder | BaseException]:
+        async with Ingress(shop.engine, lambda: None) as ingress:
+            with _no_order_gets_in(shop):
+                under_way = asyncio.create_task(_gathered(ingress, _order(tenant_id, "under way")))
+                await asyncio.sleep(0.05)
+                return [*await _gathered(ingress, _order(tenant_id, "waiting")), *await under_way]
+
+    answers = asyncio.run(run())
+    assert [type(answer) for answer in answers] == [DependencyUnavailable] * 2
+    stored = "SELECT string_agg(idempotency_key, ',') FROM orders WHERE tenant_id = :t"
+    assert shop.scalar(stored, t=tenant_id) == "under way"
+
+
+class TestThroughHttp:
+    def test_a_commit_in_doubt_is_503_and_the_same_key_finds_the_order(
+        self, customer: Customer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        customer.stocked("MUG")
+        monkeypatch.setattr(api.ingress, "DEADLINE_S", 0.3)
+        with _no_order_gets_in(customer.shop):
+            started_at = time.monotonic()
+            response = customer.order(key="doubtful")
+            assert time.monotonic() - started_at < 2.0
+            error_of(response, 503, "DEPENDENCY_UNAVAILABLE")
+            assert response.headers["Retry-After"] == "1"
+        monkeypatch.setattr(api.ingress, "DEADLINE_S", 5.0)
+        again = customer.order(key="doubtful")
+        assert (again.status_code, again.headers["Idempotent-Replayed"]) == (202, "true")
+        assert customer.rows()["orders"] == customer.rows()["outbox"] == 1
+
+    def test_too_much_waiting_is_503_with_a_time_to_come_back(
+        self, customer: Customer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        customer.stocked("MUG")
+        monkeypatch.setattr(api.ingress, "MOST_WAITING", 1)
+        with ThreadPoolExecutor(8) as threads:
+            with _no_order_gets_in(customer.shop):
+                posts = [threads.submit(customer.order, key=f"k{n}") for n in range(8)]
+                while sum(post.done() for post in posts) < 5:
+                    time.sleep(0.01)
+            answers = [post.result() for post in posts]
+        accepted = [answer for answer in answers if answer.status_code == 202]
+        refused = [answer for answer in answers if answer.status_code != 202]
+        assert len(accepted) >= 1
+        assert len(refused) >= 5
+        for answer in refused:
+            error_of(answer, 503, "OVERLOADED")
+            assert answer.headers["Retry-After"] == "1"
+        assert customer.rows()["orders"] == len(accepted)
+
+    def test_what_breaks_the_intake_breaks_one_flush_only(
+        self, customer: Customer, monkeypatch: pytest.MonkeyPatch, logs: list[EventDict]
+    ) -> None:
+        customer.stocked("MUG")
+        with monkeypatch.context() as patch:
+            patch.setattr(api.ingress, "accept_orders", lambda *_: 1 / 0)
+            error_of(customer.order(key="unlucky"), 500, "INTERNAL_ERROR")
+        assert customer.order(key="unlucky").status_code == 202
+        (failed,) = (entry for entry in logs if entry["event"] == "request.failed")
+        assert isinstance(failed["exc_info"].__cause__, ZeroDivisionError)

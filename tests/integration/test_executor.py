@@ -1,0 +1,582 @@
+"""The executor on a real database: each job ends as its handler ended it, by itself, whatever its mates do."""
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import CancelledError
+from typing import Any
+from uuid import UUID
+
+import pytest
+from sqlalchemy import Engine, text
+
+from domain.database import connect
+from domain.event_types import OrderCancelled, OrderFailed
+from domain.fleet.workers import Process
+from domain.ids import new_id
+from domain.jobs.kind import KINDS, JobArgs, kind_of_class
+from domain.jobs.outbox import enqueue, new_job
+from domain.jobs.rescue import take_over_expired
+from domain.jobs.retry_policy import Backoff, DependencyDown, PermanentFailure, RetryLater, Snooze
+from domain.lanes.lanes import open_lane
+from tests.integration.builders import (
+    a_tenant,
+    declarations,
+    enqueued,
+    eventually,
+    execute,
+    resources,
+    row,
+    rows,
+    scalar,
+    the_job,
+)
+from workers.context import BundleContext, JobContext
+from workers.executor import Executor
+from workers.holdings import Holdings
+from workers.recorder import Recorder
+from workers.registry import handles, handles_bulk
+from workers.vitals import Vitals
+
+with declarations():  # known while a test of this module runs, see `kinds`
+
+    class Say(JobArgs, kind="test.say", queue="test", retry=Backoff(max_attempts=3), timeout=30.0):
+        """What most tests run."""
+
+        word: str
+
+    class Hurry(JobArgs, kind="test.hurry", queue="test", retry=Backoff(max_attempts=3), timeout=0.3):
+        """A kind whose time is soon up."""
+
+        word: str
+
+
+class Fleet:
+    """The inside of one worker process, without broker."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine, self.tenant_id = engine, a_tenant(engine)
+        self.resources, self.stopped = resources(engine), False
+        self.holdings: Holdings = self.resources.holdings
+        self.recorder = Recorder(engine, self.holdings, ring=lambda: None)
+        process = Process(new_id(), "worker", "test", 1, ["test"])
+        self.executor = Executor(self.resources, self.recorder, process.id)
+        self.vitals = Vitals(engine, process, self.holdings, self.executor)
+
+    def start(self) -> None:
+        self.recorder.start()
+        execute(self.engine, "CREATE TABLE effects (word text UNIQUE)")
+
+    def stop(self) -> None:
+        if not self.stopped:
+            self.stopped = True
+            assert self.recorder.close(15)
+            self.executor.close()
+
+    def ring(self, ids: Sequence[UUID], kind: str = "test.say") -> None:
+        """The bell of this bundle is heard, and every outcome written."""
+        self.executor.run_bundle(kind, [job_id.hex for job_id in ids])
+        eventually(lambda: not self.holdings)
+
+    def run(self, *payloads: JobArgs, lane: str | None = None) -> list[Any]:
+        """These jobs travel in one bundle. Answers their rows after it."""
+        ids = enqueued(self.engine, self.tenant_id, *payloads, lane=lane)
+        self.ring(ids, payloads[0].kind.name)  # type: ignore[attr-defined]
+        return [the_job(self.engine, job_id) for job_id in ids]
+
+    def say(self, *words: str) -> list[Any]:
+        return self.run(*(Say(word) for word in words))
+
+    def effects(self) -> set[str]:
+        return {word for (word,) in rows(self.engine, "SELECT word FROM effects")}
+
+    def outcomes(self) -> list[tuple[str, str | None]]:
+        return [
+            tuple(found)
+            for found in rows(self.engine, "SELECT outcome, error_class FROM attempts ORDER BY job_id, claim")
+        ]
+
+
+@pytest.fixture
+def kinds() -> Iterator[None]:
+    with declarations():
+        for payload in (Say, Hurry):
+            kind = kind_of_class(payload)
+            KINDS[kind.name] = kind
+        yield
+
+
+@pytest.fixture
+def fleet(engine: Engine, database_url: str, kinds: None) -> Iterator[Fleet]:
+    own = connect(database_url, process="worker", pool_size=8, pool_timeout_s=30.0)
+    fleet = Fleet(own)
+    fleet.start()
+    yield fleet
+    fleet.stop()
+    own.dispose()
+
+
+def states(jobs: Sequence[Any]) -> list[str]:
+    return [job.state for job in jobs]
+
+
+def write(ctx: JobContext, word: str) -> None:
+    """An effect that commits with the success of the job."""
+    with ctx.transaction() as tx:
+        tx.execute(text("INSERT INTO effects VALUES (:word)"), {"word": word})
+
+
+def plain(act: Callable[[str, JobContext], Any], payload: type[JobArgs] = Say) -> None:
+    @handles(payload)
+    def handler(args: Any, ctx: JobContext) -> Any:
+        return act(args.word, ctx)
+
+
+def in_the_loop(act: Callable[[str, JobContext], Any], payload: type[JobArgs] = Say) -> None:
+    @handles(payload)
+    async def handler(args: Any, ctx: JobContext) -> Any:
+        return act(args.word, ctx)
+
+
+def in_bulk(act: Callable[[str], Any]) -> None:
+    @handles_bulk(Say)
+    def handler(bundle: BundleContext[Say]) -> None:
+        with bundle.transaction() as (tx, mates):
+            for mate in mates:
+                tx.execute(text("INSERT INTO effects VALUES (:word)"), {"word": mate.args.word})
+                mate.succeed(act(mate.args.word))
+
+
+def fail(error: Exception) -> Any:
+    raise error
+
+
+# ---- the three modes
+
+
+def test_a_plain_handler_gets_one_job_at_a_time_and_its_answer_is_the_result(fleet: Fleet) -> None:
+    plain(lambda word, ctx: {"said": word, "attempt": ctx.attempt, "id": str(ctx.job_id)})
+    jobs = fleet.say("one", "two")
+    assert states(jobs) == ["succeeded", "succeeded"]
+    assert [job.result for job in jobs] == [
+        {"said": word, "attempt": 1, "id": str(job.id)} for word, job in zip(("one", "two"), jobs, strict=True)
+    ]
+    assert fleet.outcomes() == [("succeeded", None)] * 2
+
+
+def test_the_jobs_of_an_async_bundle_run_concurrently(fleet: Fleet) -> None:
+    # Given a handler that returns when three of its kind run
+    gate = asyncio.Barrier(3)
+
+    @handles(Say)
+    async def meet(args: Say, ctx: JobContext) -> str:
+        async with asyncio.timeout(10):
+            await gate.wait()
+        return await ctx.in_thread(lambda tx: str(tx.execute(text("SELECT 'met'")).scalar_one()))
+
+    jobs = fleet.say("one", "two", "three")
+    assert [(job.state, job.result) for job in jobs] == [("succeeded", "met")] * 3
+
+
+def test_a_bulk_handler_gets_the_whole_bundle_in_one_call_and_one_transaction(fleet: Fleet) -> None:
+    calls = []
+
+    @handles_bulk(Say)
+    def handler(bundle: BundleContext[Say]) -> None:
+        with bundle.transaction() as (tx, mates):
+            calls.append(tx.execute(text("SELECT pg_current_xact_id()::text")).scalar_one())
+            for mate in mates:
+                mate.succeed(mate.args.word)
+
+    jobs = fleet.say("one", "two", "three")
+    assert [job.result for job in jobs] == ["one", "two", "three"]
+    assert len(calls) == 1
+    assert {found for (found,) in rows(fleet.engine, "SELECT xmin::text FROM attempts")} == {calls[0]}
+
+
+@pytest.mark.parametrize("mode", [plain, in_the_loop])
+def test_a_failing_mate_costs_nothing(fleet: Fleet, mode: Callable[..., None]) -> None:
+    mode(lambda word, ctx: fail(LookupError("no such word")) if word == "bad" else word)
+    jobs = fleet.say("good", "bad", "better")
+    assert states(jobs) == ["succeeded", "retrying", "succeeded"]
+    assert jobs[1].last_error == {"class": "LookupError", "message": "no such word"}
+    detail = scalar(fleet.engine, "SELECT detail FROM attempts WHERE error_class IS NOT NULL")
+    assert "raise error" in detail["traceback"]
+
+
+def test_a_bulk_bundle_with_one_poison_job_is_split_and_only_that_one_fails(fleet: Fleet) -> None:
+    in_bulk(lambda word: fail(PermanentFailure("poison")) if word == "poison" else word)
+    jobs = fleet.say("one", "poison", "two")
+    assert states(jobs) == ["succeeded", "dead", "succeeded"]
+    assert fleet.effects() == {"one", "two"}
+    assert sorted(fleet.outcomes()) == [("dead", "PermanentFailure"), ("succeeded", None), ("succeeded", None)]
+
+
+def test_a_bulk_transaction_that_lost_a_race_is_tried_again_without_costing_an_attempt(fleet: Fleet) -> None:
+    tries = []
+
+    @handles_bulk(Say)
+    def handler(bundle: BundleContext[Say]) -> None:
+        with bundle.transaction() as (tx, _):
+            tries.append(1)
+            if len(tries) < 3:
+                tx.execute(text("DO $$ BEGIN RAISE EXCEPTION USING ERRCODE = '40001'; END $$"))
+
+    assert [(job.state, job.attempt) for job in fleet.say("one", "two")] == [("succeeded", 1)] * 2
+    assert len(tries) == 3
+
+
+def test_a_bulk_bundle_leaves_alone_what_was_taken_over_meanwhile(fleet: Fleet) -> None:
+    @handles_bulk(Say)
+    def handler(bundle: BundleContext[Say]) -> None:
+        execute(fleet.engine, "UPDATE jobs SET claim = 2 WHERE args ->> 'word' = 'lost'")
+        with bundle.transaction() as (tx, mates):
+            for mate in mates:
+                tx.execute(text("INSERT INTO effects VALUES (:word)"), {"word": mate.args.word})
+
+    assert states(fleet.say("mine", "lost")) == ["succeeded", "running"]
+    assert fleet.effects() == {"mine"}
+
+
+# ---- the claim
+
+
+def test_a_doubled_bell_runs_nothing(fleet: Fleet) -> None:
+    seen: list[str] = []
+    plain(lambda word, ctx: seen.append(word))
+    (job,) = fleet.say("once")
+    fleet.ring([job.id])
+    assert seen == ["once"]
+
+
+def test_a_forged_bell_of_mixed_kinds_runs_each_job_as_what_it_is(fleet: Fleet) -> None:
+    plain(lambda word, ctx: f"said {word}")
+    plain(lambda word, ctx: f"hurried {word}", Hurry)
+    jobs = fleet.run(Say("a"), Hurry("b"))
+    assert [job.result for job in jobs] == ["said a", "hurried b"]
+
+
+def test_a_worker_that_is_stopping_claims_nothing(fleet: Fleet) -> None:
+    plain(lambda word, ctx: word)
+    fleet.executor.stopping = True
+    assert states(fleet.say("late")) == ["queued"]
+
+
+def test_what_is_held_when_a_worker_stops_goes_back_unused(fleet: Fleet) -> None:
+    # Given a bundle whose first job asks the worker to stop
+    def stop(word: str, _ctx: JobContext) -> str:
+        fleet.executor.stopping = True
+        return word
+
+    plain(stop)
+    first, second = fleet.say("first", "second")
+    assert [(first.state, first.attempt), (second.state, second.attempt)] == [("succeeded", 1), ("queued", 0)]
+    assert second.claim == 1
+    assert fleet.outcomes() == [("succeeded", None), ("handed_back", None)]
+
+
+# ---- what cannot be run
+
+
+def test_a_payload_that_cannot_be_decoded_dies_by_its_attempts_and_its_mates_run(fleet: Fleet) -> None:
+    plain(lambda word, ctx: word)
+    good, bad = enqueued(fleet.engine, fleet.tenant_id, Say("good"), Say("bad"))
+    execute(fleet.engine, """UPDATE jobs SET args = '{"word": 7}' WHERE id = :id""", id=bad)
+    for attempt in (1, 2, 3):
+        fleet.ring([good, bad])
+        stored = the_job(fleet.engine, bad)
+        assert (stored.state, stored.attempt) == ("dead" if attempt == 3 else "retrying", attempt)
+        execute(fleet.engine, "UPDATE jobs SET due_at = now() - interval '1 second' WHERE state = 'retrying'")
+    assert the_job(fleet.engine, good).state == "succeeded"
+    letter = row(fleet.engine, "SELECT cause, snapshot FROM dead_letters")
+    assert (letter.cause, letter.snapshot["error"]["class"]) == ("attempts", "UndecodablePayload")
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_kind_without_code_waits_visibly_and_dies_visibly(fleet: Fleet, known: bool) -> None:
+    job = new_job(Say("hello"), tenant_id=fleet.tenant_id)
+    with fleet.engine.begin() as tx:
+        enqueue(tx, [job])
+    if not known:
+        execute(fleet.engine, "UPDATE jobs SET kind = 'newer.kind'")
+    states_seen = []
+    for _ in range(3):
+        fleet.ring([job.id], the_job(fleet.engine, job.id).kind)
+        states_seen.append(the_job(fleet.engine, job.id).state)
+        execute(fleet.engine, "UPDATE jobs SET due_at = now() - interval '1 second' WHERE state = 'retrying'")
+    assert states_seen == ["retrying", "retrying", "dead"]
+    assert fleet.outcomes()[-1] == ("dead", "UnknownJobKind")
+
+
+# ---- time
+
+
+def test_a_job_past_its_time_fails_alone_and_the_mates_behind_it_go_back(fleet: Fleet) -> None:
+    # Given a bundle whose first job hangs
+    released, ran = threading.Event(), []
+
+    def hang(word: str, _ctx: JobContext) -> str:
+        ran.append(word)
+        assert released.wait(30)
+        return "too late"
+
+    plain(hang, Hurry)
+    ids = enqueued(fleet.engine, fleet.tenant_id, *(Hurry(word) for word in ("hangs", "second", "third")))
+    bundle = threading.Thread(target=fleet.executor.run_bundle, args=("test.hurry", [job_id.hex for job_id in ids]))
+    fleet.vitals.start()
+    bundle.start()
+    # When its time is up
+    eventually(lambda: len(fleet.outcomes()) == 3)
+    # Then it has failed, and the others wait for another worker with all their attempts
+    jobs = [the_job(fleet.engine, job_id) for job_id in ids]
+    assert [(job.state, job.attempt) for job in jobs] == [("retrying", 1), ("queued", 0), ("queued", 0)]
+    assert fleet.outcomes() == [("retrying", "TimedOut"), ("handed_back", None), ("handed_back", None)]
+    # And what it still does counts for nothing, nor does this thread run the others
+    released.set()
+    bundle.join(30)
+    fleet.vitals.stop()
+    assert ran == ["hangs"]
+    assert [the_job(fleet.engine, job_id).state for job_id in ids] == ["retrying", "queued", "queued"]
+
+
+def test_an_async_job_past_its_time_fails_alone(fleet: Fleet) -> None:
+    @handles(Hurry)
+    async def handler(args: Hurry, ctx: JobContext) -> str:
+        if args.word == "hangs":
+            await asyncio.Event().wait()
+        return args.word
+
+    jobs = fleet.run(Hurry("quick"), Hurry("hangs"), Hurry("quick too"))
+    assert states(jobs) == ["succeeded", "retrying", "succeeded"]
+    assert jobs[1].last_error["class"] == "TimedOut"
+
+
+def test_a_late_handler_does_not_let_go_of_the_next_attempt_in_the_same_process(fleet: Fleet) -> None:
+    # Given an attempt that was given up while its handler went on, and the next one, which is running here too
+    first_may_end, second_runs, second_may_end = threading.Event(), threading.Event(), threading.Event()
+
+    def attempt(_word: str, ctx: JobContext) -> str:
+        if ctx.claim == 1:
+            assert first_may_end.wait(30)
+            with ctx.transaction():
+                return "never"
+        second_runs.set()
+        assert second_may_end.wait(30)
+        return "second"
+
+    plain(attempt)
+    (job_id,) = enqueued(fleet.engine, fleet.tenant_id, Say("slow"))
+    first = threading.Thread(target=fleet.executor.run_bundle, args=("test.say", [job_id.hex]))
+    first.start()
+    eventually(lambda: fleet.holdings.claims())
+    with fleet.engine.begin() as tx:
+        tx.execute(text("UPDATE jobs SET lease_until = now() - interval '1 second'"))
+        assert take_over_expired(tx)
+    second = threading.Thread(target=fleet.executor.run_bundle, args=("test.say", [job_id.hex]))
+    execute(fleet.engine, "UPDATE jobs SET due_at = now() - interval '1 second'")
+    second.start()
+    assert second_runs.wait(30)
+    # When the first one wakes up and finds its lease lost
+    first_may_end.set()
+    first.join(30)
+    # Then the second is held as before, and its outcome is recorded
+    assert fleet.holdings.claims() == [(job_id, 2)]
+    second_may_end.set()
+    second.join(30)
+    eventually(lambda: not fleet.holdings)
+    assert (the_job(fleet.engine, job_id).state, the_job(fleet.engine, job_id).result) == ("succeeded", "second")
+
+
+# ---- effects
+
+
+def test_effects_commit_with_the_success_of_the_job(fleet: Fleet) -> None:
+    def act(word: str, ctx: JobContext) -> None:
+        ctx.result = {"wrote": word}
+        write(ctx, word)
+
+    plain(act)
+    (job,) = fleet.say("one")
+    assert (job.state, job.result, fleet.effects()) == ("succeeded", {"wrote": "one"}, {"one"})
+    assert (
+        scalar(
+            fleet.engine,
+            "SELECT count(DISTINCT xmin::text) FROM (SELECT xmin FROM effects UNION SELECT xmin FROM attempts)",
+        )
+        == 1
+    )
+
+
+def test_effects_of_a_failure_are_rolled_back(fleet: Fleet) -> None:
+    def act(word: str, ctx: JobContext) -> None:
+        with ctx.transaction() as tx:
+            tx.execute(text("INSERT INTO effects VALUES (:word)"), {"word": word})
+            raise ConnectionError
+
+    plain(act)
+    (job,) = fleet.say("one")
+    assert (job.state, fleet.effects()) == ("retrying", set())
+
+
+def test_a_worker_that_lost_its_lease_commits_no_effect_and_records_nothing(fleet: Fleet) -> None:
+    def act(word: str, ctx: JobContext) -> None:
+        execute(fleet.engine, "UPDATE jobs SET claim = 2")
+        write(ctx, word)
+
+    plain(act)
+    (job,) = fleet.say("one")
+    assert (job.state, job.claim, fleet.effects(), fleet.outcomes()) == ("running", 2, set(), [])
+
+
+@pytest.mark.parametrize("succeeds", [True, False])
+def test_an_event_is_published_if_and_only_if_the_job_succeeds(fleet: Fleet, succeeds: bool) -> None:
+    def act(_word: str, ctx: JobContext) -> None:
+        ctx.publish(OrderCancelled(order_id=ctx.job_id))
+        if not succeeds:
+            raise LookupError
+
+    plain(act)
+    (job,) = fleet.say("one")
+    published = rows(fleet.engine, "SELECT type, subject FROM events")
+    assert published == ([("order.cancelled", job.id)] if succeeds else [])
+
+
+# ---- what a handler may say
+
+
+@pytest.mark.parametrize("mode", [plain, in_the_loop])
+@pytest.mark.parametrize(
+    ("said", "state", "attempt", "outcome"),
+    [
+        (RetryLater(600.0, "busy"), "retrying", 1, "retrying"),
+        (Snooze(600.0, "early"), "queued", 0, "snoozed"),
+        (PermanentFailure("never"), "dead", 1, "dead"),
+        (DependencyDown("endpoint:1"), "queued", 0, "snoozed"),
+        (ValueError("any other"), "retrying", 1, "retrying"),
+    ],
+)
+def test_what_a_handler_says_is_what_happens(
+    fleet: Fleet, mode: Callable[..., None], said: Exception, state: str, attempt: int, outcome: str
+) -> None:
+    mode(lambda word, ctx: fail(said))
+    (job,) = fleet.say("one")
+    assert (job.state, job.attempt, fleet.outcomes()[0][0]) == (state, attempt, outcome)
+    if isinstance(said, RetryLater | Snooze):
+        assert scalar(fleet.engine, "SELECT due_at > now() + interval '9 minutes' FROM outbox")
+
+
+def test_a_dependency_that_is_down_parks_its_lane(fleet: Fleet) -> None:
+    with fleet.engine.begin() as tx:
+        open_lane(tx, "endpoint:1", "test")
+    plain(lambda word, ctx: fail(DependencyDown("endpoint:1")))
+    fleet.run(Say("one"), lane="endpoint:1")
+    lane = row(fleet.engine, "SELECT * FROM lanes WHERE name = 'endpoint:1'")
+    assert (lane.state, lane.failures, lane.in_flight) == ("parked", 1, 0)
+
+
+def test_a_job_that_is_asked_to_stop_may_stop(fleet: Fleet) -> None:
+    def act(_word: str, ctx: JobContext) -> None:
+        fleet.holdings.note({ctx.job_id: True})
+        ctx.progress(1, 2)
+
+    plain(act)
+    (job,) = fleet.say("one")
+    assert (job.state, fleet.outcomes()) == ("cancelled", [("cancelled", "Cancelled")])
+    assert job.progress == {"done": 1, "total": 2, "message": ""}
+
+
+# ---- what cannot be stored
+
+
+@pytest.mark.parametrize("mode", [plain, in_the_loop])
+@pytest.mark.parametrize("result", ["a\x00b", {"key": "\udcff"}, object(), {1j: 2}], ids=repr)
+def test_a_result_that_cannot_be_stored_is_a_failure_that_says_so(
+    fleet: Fleet, mode: Callable[..., None], result: object
+) -> None:
+    mode(lambda word, ctx: result if word == "bad" else word)
+    jobs = fleet.say("good", "bad", "good too")
+    assert states(jobs) == ["succeeded", "dead", "succeeded"]
+    assert scalar(fleet.engine, "SELECT snapshot -> 'error' ->> 'class' FROM dead_letters") == "UnstorableOutcome"
+
+
+@pytest.mark.parametrize("said", [Snooze(float("inf")), RetryLater(1e300), Snooze(float("nan"))], ids=str)
+def test_a_wait_without_end_is_a_failure_that_says_so(fleet: Fleet, said: Exception) -> None:
+    plain(lambda word, ctx: fail(said))
+    (job,) = fleet.say("one")
+    assert (job.state, job.last_error["class"]) == ("dead", "UnstorableOutcome")
+
+
+@pytest.mark.parametrize("reason", ["a\x00b", "\udcff"], ids=repr)
+def test_an_event_that_cannot_be_stored_fails_its_job_and_no_other(fleet: Fleet, reason: str) -> None:
+    def act(word: str, ctx: JobContext) -> None:
+        ctx.publish(OrderFailed(order_id=ctx.job_id, reason=reason if word == "bad" else word))
+
+    plain(act)
+    assert states(fleet.say("good", "bad", "good too")) == ["succeeded", "dead", "succeeded"]
+    assert scalar(fleet.engine, "SELECT count(*) FROM events") == 2
+
+
+def test_an_error_with_text_that_cannot_be_stored_is_recorded_without_it(fleet: Fleet) -> None:
+    plain(lambda word, ctx: fail(OSError("a\x00b \udcff")))
+    (job,) = fleet.say("one")
+    assert (job.state, job.last_error) == ("retrying", {"class": "OSError", "message": "ab ?"})
+
+
+# ---- outages
+
+
+def test_an_outcome_survives_the_loss_of_the_connection_that_was_writing_it(fleet: Fleet, engine: Engine) -> None:
+    # Given an outcome that waits for a lock while it is being written
+    may_end = threading.Event()
+    plain(lambda word, ctx: word if may_end.wait(30) else None)
+    (job_id,) = enqueued(engine, fleet.tenant_id, Say("kept"))
+    bundle = threading.Thread(target=fleet.executor.run_bundle, args=("test.say", [job_id.hex]))
+    bundle.start()
+    eventually(lambda: fleet.holdings.claims())
+    with engine.begin() as other:
+        other.execute(text("SELECT FROM jobs WHERE id = :id FOR UPDATE"), {"id": job_id})
+        may_end.set()
+        bundle.join(30)
+        waiting = "FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+        eventually(lambda: rows(engine, f"SELECT {waiting}"))
+        # When its connection is cut
+        assert scalar(engine, f"SELECT pg_terminate_backend(pid) {waiting}")
+    # Then it is written over the next one
+    eventually(lambda: not fleet.holdings)
+    assert (the_job(engine, job_id).state, the_job(engine, job_id).result) == ("succeeded", "kept")
+
+
+def test_closing_the_recorder_waits_for_what_was_put_before(fleet: Fleet) -> None:
+    plain(lambda word, ctx: word)
+    ids = enqueued(fleet.engine, fleet.tenant_id, *(Say(str(number)) for number in range(50)))
+    fleet.executor.run_bundle("test.say", [job_id.hex for job_id in ids])
+    assert fleet.recorder.close(15)
+    assert scalar(fleet.engine, "SELECT count(*) FROM attempts") == 50
+
+
+def test_async_handlers_that_still_run_are_cancelled_when_the_worker_closes(fleet: Fleet) -> None:
+    ended = threading.Event()
+
+    @handles(Say)
+    async def handler(args: Say, ctx: JobContext) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    (job_id,) = enqueued(fleet.engine, fleet.tenant_id, Say("endless"))
+
+    def run() -> None:
+        with contextlib.suppress(CancelledError):
+            fleet.executor.run_bundle("test.say", [job_id.hex])
+
+    bundle = threading.Thread(target=run)
+    bundle.start()
+    eventually(lambda: not fleet.holdings.overdue()[1] and fleet.holdings.claims())
+    fleet.executor.hand_back(fleet.holdings.undecided())
+    eventually(lambda: not fleet.holdings)
+    fleet.stop()
+    bundle.join(30)
+    assert ended.is_set()
+    assert the_job(fleet.engine, job_id).state == "queued"
