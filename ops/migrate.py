@@ -54,12 +54,15 @@ def _config() -> Config:
 
 def _migrate(database_url: str, run: Callable[[Config], None]) -> None:
     engine = connect(database_url, process="migrate")
-    with engine.connect() as connection:
-        connection.execute(text("SELECT pg_advisory_lock(hashtext('longshore.migrate'))"))
-        connection.commit()
-        config = _config()
-        config.attributes["connection"] = connection
-        run(config)
-        connection.execute(text("SELECT pg_advisory_unlock(hashtext('longshore.migrate'))"))
-        connection.commit()
-    engine.dispose()
+    try:
+        with engine.connect() as connection:
+            connection.execute(text("SET lock_timeout = 0"))  # whoever migrates now may need longer than other locks
+            connection.execute(text("SELECT pg_advisory_lock(hashtext('longshore.migrate'))"))
+            connection.commit()
+            config = _config()
+            config.attributes["connection"] = connection
+            run(config)
+            connection.execute(text("SELECT pg_advisory_unlock(hashtext('longshore.migrate'))"))
+            connection.commit()
+    finally:
+        engine.dispose()

@@ -25,6 +25,8 @@ FIRST_WAIT_S = 0.5
 LONGEST_WAIT_S = 10.0
 #: A child that lived so long starts again as quickly as after its first death.
 PROVEN_AFTER_S = 10.0
+#: Before everything was ready once, a child that dies so often has a reason that waiting does not mend.
+DEATHS_TO_GIVE_UP = 3
 
 _CLEAN_ENDS = {0, -signal.SIGTERM}  # the latter: it was told to stop before it could listen
 
@@ -42,6 +44,8 @@ class Child:
 class Supervisor:
     """`run` returns when `stop` was called and every child has ended. The first child starts ahead of the others.
 
+    With `gives_up` it also returns, with 1, when a child keeps dying before `trust` was called.
+
     `<pids_file>` says who runs: {name: pid}, the neighbours included, which others look after.
     """
 
@@ -53,12 +57,16 @@ class Supervisor:
         stop_timeout_s: float,
         head_start_s: float = 0.0,
         neighbours: Callable[[], Mapping[str, int]] = dict,
+        gives_up: bool = False,
     ) -> None:
         self._log, self._pids_file = log, pids_file
         self._stop_timeout_s, self._head_start_s = stop_timeout_s, head_start_s
         self._neighbours, self._pids_lock = neighbours, threading.Lock()
         self._orders: SimpleQueue[str] = SimpleQueue()
-        self._keepers = [Keeper(child, log, self.write_pids, self._orders) for child in children]
+        self._trusted, self._hopeless = threading.Event(), list[str]()
+        if not gives_up:
+            self._trusted.set()
+        self._keepers = [Keeper(child, log, self.write_pids, self._orders, self._is_hopeless) for child in children]
 
     def run(self) -> int:
         """Answers the exit code: 0 when every child ended cleanly, 1 when one failed to or had to be killed."""
@@ -74,11 +82,24 @@ class Supervisor:
             wave = [keeper for keeper in reversed(self._keepers) if keeper.child.outlives is outlives]
             deadline = self._end(wave, deadline)
         self._pids_file.unlink(missing_ok=True)
-        return 0 if all(keeper.ended_cleanly for keeper in self._keepers) else 1
+        for name in self._hopeless[:1]:
+            self._log.line(SELF, f"{name} died {DEATHS_TO_GIVE_UP} times before everything was ready; its last lines:")
+            self._log.page("\n".join(f"  {line}" for line in self._log.last_lines(name) or ["(none)"]))
+        return 0 if not self._hopeless and all(keeper.ended_cleanly for keeper in self._keepers) else 1
 
     def stop(self) -> None:
         """Once: every child gets SIGTERM and its time. Twice: SIGKILL. May be called by a signal handler."""
         self._orders.put("stop")
+
+    def trust(self) -> None:
+        """Everything was ready once: from now on a child that dies is started again however often."""
+        self._trusted.set()
+
+    def _is_hopeless(self, name: str, deaths: int) -> bool:
+        if self._trusted.is_set() or deaths < DEATHS_TO_GIVE_UP:
+            return False
+        self._hopeless.append(name)
+        return True
 
     def write_pids(self) -> None:
         """The file says who runs now. It is replaced whole."""
@@ -108,10 +129,17 @@ class Keeper(threading.Thread):
     Lives as long as the child: to the kernel, the thread that spawned a process is its parent.
     """
 
-    def __init__(self, child: Child, log: JointLog, when_changed: Callable[[], None], orders: SimpleQueue[str]) -> None:
+    def __init__(
+        self,
+        child: Child,
+        log: JointLog,
+        when_changed: Callable[[], None],
+        orders: SimpleQueue[str],
+        is_hopeless: Callable[[str, int], bool],
+    ) -> None:
         super().__init__(name=child.name, daemon=True)
         self.child, self.ended_cleanly, self._killed = child, True, False
-        self._log, self._when_changed, self._orders = log, when_changed, orders
+        self._log, self._when_changed, self._orders, self._is_hopeless = log, when_changed, orders, is_hopeless
         self._process: subprocess.Popen[bytes] | None = None
         self._starting, self._stopping = threading.Lock(), threading.Event()
 
@@ -121,11 +149,15 @@ class Keeper(threading.Thread):
         return process.pid if process is not None and process.returncode is None else None
 
     def run(self) -> None:
-        wait_s = FIRST_WAIT_S
+        wait_s, deaths = FIRST_WAIT_S, 0
         while not self._stopping.is_set():
             started_at = time.monotonic()
             ending = self._run_once()
             if self._stopping.is_set():
+                break
+            deaths += 1
+            if self._is_hopeless(self.child.name, deaths):
+                self._log.line(SELF, f"{self.child.name} {ending}; it is not started again")
                 break
             if time.monotonic() - started_at >= PROVEN_AFTER_S:
                 wait_s = FIRST_WAIT_S

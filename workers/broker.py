@@ -91,6 +91,10 @@ class DoorbellBroker(Broker):
         self.closing = True
 
 
+def _is_bare(message: dramatiq.Message[Any]) -> bool:
+    return (message.kwargs, message.options) == ({}, {})
+
+
 class DoorbellConsumer(Consumer):
     """Blocks on one queue's list. Never more than `prefetch` bells wait in this process: the others are for others."""
 
@@ -116,7 +120,8 @@ class DoorbellConsumer(Consumer):
             message: dramatiq.Message[Any] = dramatiq.Message.decode(data)
         except (DecodeError, TypeError, msgspec.MsgspecError):
             message = dramatiq.Message("", "", (), {}, {})
-        if message.actor_name != ACTOR or bell_list(message.queue_name) != self._list:
+        # Options are orders to Dramatiq: a delayed bell would wait in this process and never be counted off again.
+        if message.actor_name != ACTOR or bell_list(message.queue_name) != self._list or not _is_bare(message):
             logger.warning("broker.garbage", list=self._list, size=len(data))
             return None
         self._count(1)

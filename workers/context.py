@@ -3,18 +3,20 @@
 import asyncio
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import cached_property
 from typing import Any, Generic, TypeVar
 from uuid import UUID
 
 import msgspec
 from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import SQLAlchemyError
 
 from domain.event_types import Event
 from domain.events import Occurrence
 from domain.jobs.attempts import ClaimedJob, hold, report_progress_if_held
 from domain.jobs.finish import finish_of
-from domain.jobs.retry_policy import Ending, Snooze, Snoozed, Succeeded
+from domain.jobs.retry_policy import Ending, Errored, Snooze, Snoozed, Succeeded
 from domain.lanes.lane_rules import Observation
 from domain.reports.store import ReportStore
 from ops.telemetry import log
@@ -61,7 +63,6 @@ class JobContext:
         self.deadline = time.monotonic() + timeout_s
         self.mailer, self.http, self.reports = resources.mailer, resources.http, resources.reports
         self.secret_key = resources.secret_key
-        self.log = log(job.kind).bind(job_id=str(job.id), attempt=job.attempt, **_request(job))
         #: What a poller of the job sees, unless the handler returns something.
         self.result: object = None
         #: What operators see of this attempt.
@@ -73,6 +74,11 @@ class JobContext:
         self._job, self._resources = job, resources
         self._connection: Connection | None = None
 
+    @cached_property
+    def log(self) -> Any:
+        """A logger that names the job and the request behind it."""
+        return log(self._job.kind).bind(job_id=str(self.job_id), attempt=self.attempt, **_request(self._job))
+
     @property
     def connection(self) -> Connection:
         """A connection for reading, opened at first use and closed after the attempt."""
@@ -81,8 +87,11 @@ class JobContext:
         return self._connection
 
     def close(self) -> None:
+        """Gives the reading connection back."""
         if self._connection is not None:
-            self._connection.close()
+            # One that broke says so here a second time, and its pool has dropped it: that is not how the job ended.
+            with suppress(SQLAlchemyError):
+                self._connection.close()
 
     async def in_thread(self, function: Callable[[Connection], Answer]) -> Answer:
         """For async handlers: the function with a connection of its own, in a thread, committed when it returns."""
@@ -143,6 +152,10 @@ class BundleJob(msgspec.Struct, Generic[Args]):
 
     def succeed(self, result: object) -> None:
         self.ending = Succeeded(result)
+
+    def fail(self, why: str) -> None:
+        """This job is dead: trying again cannot help. Its mates are not touched."""
+        self.ending = Errored("PermanentFailure", why, permanent=True)
 
     def snooze(self, seconds: float, why: str) -> None:
         """This job is too early; its mates are not held up."""

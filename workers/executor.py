@@ -7,7 +7,6 @@ recorded by itself, as soon as it is known.
 import asyncio
 import traceback
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from threading import Thread
 from typing import Any
 from uuid import UUID
@@ -22,15 +21,18 @@ from domain.jobs.kind import JobKind, UnknownJobKind, find_kind
 from domain.jobs.retry_policy import Cancelled as CancelledEnding
 from domain.jobs.retry_policy import DependencyDown, Ending, Errored, Snoozed, Succeeded, ending_of
 from domain.lanes.lane_rules import Observation
-from ops.telemetry import JOB_ATTEMPTS, JOB_DURATION, JOB_WAIT, log
+from ops.telemetry import log
 from workers.context import BundleContext, BundleJob, Cancelled, JobContext, LeaseLost, Resources
-from workers.recorder import Outcome, Recorder, unstorable
+from workers.recorder import Recorder, unstorable
 from workers.registry import HANDLERS, Handler, Mode
+from workers.tally import count_claimed, count_ended
 
 logger = log(__name__)
 
 _UNKNOWN_TIMEOUT_S = 60.0
 OUTAGE_S = 1.0
+#: Connection exceptions, shutdown and start-up, too many connections (PostgreSQL, appendix A).
+_OUTAGE_CLASSES = ("08", "57P", "53300")
 #: Deadlock, serialization failure, lock timeout: nothing is wrong with the job, the same transaction may work now.
 _TRANSIENT = {"40P01", "40001", "55P03"}
 
@@ -62,7 +64,14 @@ class Executor:
         """The jobs of this bell that were really due are run and their outcomes recorded. Never raises for a job."""
         jobs = self._claim([UUID(hex=word) for word in ids])
         for name in {job.kind for job in jobs}:  # a forged bell may mix kinds
-            self._run_kind(name, [job for job in jobs if job.kind == name])
+            mates = [job for job in jobs if job.kind == name]
+            try:
+                self._run_kind(name, mates)
+            except Exception as error:
+                # A bug of ours, or an outage where none was expected. What was claimed must not be held for nothing.
+                logger.exception("bundle.broke", kind=name, jobs=len(mates))
+                for job in mates:
+                    self._record(job, _ending_of(error))
 
     def hand_back(self, jobs: Sequence[ClaimedJob]) -> None:
         """These jobs, claimed but not done, wait for another worker at once, without having used an attempt."""
@@ -97,8 +106,7 @@ class Executor:
         except (DBAPIError, PoolTimeout) as error:
             logger.warning("claim.failed", jobs=len(ids), error=type(error).__name__)
             return []  # nothing was claimed and they ring again, or their leases run out
-        for job in jobs:
-            JOB_WAIT.labels(job.kind).observe(max(0.0, (job.started_at - job.due_at).total_seconds()))
+        count_claimed(jobs)
         return jobs
 
     def _run_kind(self, name: str, jobs: list[ClaimedJob]) -> None:
@@ -113,6 +121,7 @@ class Executor:
                 self._record(job, Errored("UnknownJobKind", f"this worker knows no kind {name}"))
         else:
             self._perform(kind, handler, self._decode(kind, jobs))
+            logger.info("bundle.done", kind=name, jobs=len(jobs), request_ids=_request_ids(jobs))
 
     def _decode(self, kind: JobKind, jobs: Sequence[ClaimedJob]) -> list[tuple[ClaimedJob, Any]]:
         decoded = []
@@ -184,9 +193,7 @@ class Executor:
     def _run_bundle_transaction(self, handler: Handler, work: Sequence[tuple[ClaimedJob, Any]]) -> None:
         bundle = _PATIENTLY(self._try_bundle, handler, work)
         self._resources.holdings.forget(job for job, _ in work)
-        for outcome in bundle.outcomes:
-            _count(outcome)
-        logger.info("bundle.done", kind=work[0][0].kind, jobs=len(work), request_ids=_request_ids(work))
+        count_ended(bundle.outcomes)
 
     def _try_bundle(self, handler: Handler, work: Sequence[tuple[ClaimedJob, Any]]) -> BundleContext[Any]:
         bundle: BundleContext[Any] = BundleContext([BundleJob(job, args) for job, args in work], self._resources)
@@ -198,8 +205,7 @@ class Executor:
         if ctx.finished or ending is None:
             self._resources.holdings.forget([job])
             if ctx.finished:
-                _tell(ctx, Succeeded())
-                _count(ctx.outcome(Succeeded()))
+                count_ended([ctx.outcome(Succeeded())])
         elif self._resources.holdings.decide(job):
             ctx.seen = ctx.seen or _default_observation(ending)
             self._put(ctx, ending)
@@ -218,7 +224,7 @@ class Executor:
             ending, ctx.detail = unstorable(error), None
             outcome = ctx.outcome(ending)
         _tell(ctx, ending)
-        _count(outcome)
+        count_ended([outcome])
         self._recorder.put(outcome)
 
 
@@ -249,28 +255,23 @@ def _is_outage(error: Exception) -> bool:
 
 
 def _is_unreachable(error: Exception) -> bool:
-    return isinstance(error, OperationalError) and getattr(error.orig, "sqlstate", None) is None
+    state = getattr(error.orig, "sqlstate", None) if isinstance(error, OperationalError) else ""
+    return state is None or state.startswith(_OUTAGE_CLASSES)
 
 
 def _default_observation(ending: Ending) -> Observation:
     return Observation(True) if isinstance(ending, Succeeded) else Observation(None)
 
 
-def _count(outcome: Outcome) -> None:
-    job = outcome.job
-    JOB_ATTEMPTS.labels(job.kind, outcome.finish.outcome).inc()
-    JOB_DURATION.labels(job.kind).observe((datetime.now(UTC) - job.started_at).total_seconds())
-
-
 def _tell(ctx: JobContext, ending: Ending) -> None:
     match ending:
-        case Succeeded() | CancelledEnding():
-            ctx.log.info("job.ended", ending=type(ending).__name__.lower())
+        case Succeeded():
+            pass  # its bundle has a line
         case Errored(error_class=error_class):
             ctx.log.warning("job.errored", error=error_class)
         case _:
-            ctx.log.info("job.postponed", ending=type(ending).__name__.lower())
+            ctx.log.info("job.ended", ending=type(ending).__name__.lower())
 
 
-def _request_ids(work: Sequence[tuple[ClaimedJob, Any]]) -> list[str]:
-    return [trace["requestId"] for job, _ in work[:10] if (trace := job.trace_context) and "requestId" in trace]
+def _request_ids(jobs: Sequence[ClaimedJob]) -> list[str]:
+    return [trace["requestId"] for job in jobs[:10] if (trace := job.trace_context) and "requestId" in trace]

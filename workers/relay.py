@@ -5,6 +5,7 @@ and rings again after its visibility. Any number of relays may run: they skip ea
 """
 
 import time
+from collections import Counter
 from uuid import UUID
 
 from redis import Redis
@@ -92,8 +93,8 @@ class Relay:
             pipe.execute()
 
     def _tell(self, rows: list[DueRow]) -> None:
-        for row in rows:
-            OUTBOX_RINGS.labels(row.queue, str(row.rings > 1).lower()).inc()
+        for (queue, again), rung in Counter((row.queue, row.rings > 1) for row in rows).items():
+            OUTBOX_RINGS.labels(queue, str(again).lower()).inc(rung)
         few = [row.job_id for row in rows] if len(rows) <= _TRACED_ROWS else []
         logger.info("outbox.rung", rows=len(rows), request_ids=self._request_ids(few))
 
@@ -115,6 +116,7 @@ _STORED_QUEUES = text(
         SELECT (SELECT min(queue) FROM outbox WHERE lane IS NULL AND queue > names.queue) FROM names
          WHERE names.queue IS NOT NULL)
     SELECT queue FROM names WHERE queue IS NOT NULL
+     UNION SELECT queue FROM lanes
     """
 )
 _REQUEST_IDS = text(

@@ -57,8 +57,7 @@ class Readiness:
             self._checked_at = time.monotonic()
         return self._checks
 
-    async def ready(self) -> bool:
-        checks = await self.checks()
+    def ready(self, checks: dict[str, str]) -> bool:
         return not self.stopping and all(checks[name] == "ok" for name in self._required)
 
     async def _database_answers(self) -> bool:
@@ -89,7 +88,7 @@ def live() -> Live:
 async def ready(readiness: NamedDependency[Readiness]) -> Response[Ready]:
     """503 while PostgreSQL is away or the process is stopping. Redis away is reported, and does not stop the intake."""
     checks = await readiness.checks()
-    is_ready = await readiness.ready()
+    is_ready = readiness.ready(checks)
     return Response(Ready("ready" if is_ready else "not_ready", checks), status_code=200 if is_ready else 503)
 
 

@@ -21,6 +21,7 @@ from domain.jobs.outbox import columns
 from domain.money_rules import to_major
 
 OUT_OF_STOCK = InsufficientStock.code
+UNDECIDED = "ORDER_ACCEPTED"
 
 _LOCK_ORDERS = text(
     """
@@ -87,7 +88,7 @@ def reserve(tx: Connection, job_of: Mapping[UUID, UUID], trace_of: Mapping[UUID,
 
 
 def release(tx: Connection, job_of: Mapping[UUID, UUID], trace_of: Mapping[UUID, dict[str, str] | None]) -> Results:
-    """Each confirmed order is cancelled and what it held is free. Undecided orders are missing from the answer.
+    """Each confirmed order is cancelled and what it held is free. An undecided order answers UNDECIDED.
 
     A failed order is cancelled too, so that a replay of its reservation does not confirm what was cancelled before.
     """
@@ -120,7 +121,7 @@ def _end(
         for order in ended
     ]
     publish(tx, occurrences)
-    decided = {order.id: {"code": f"ORDER_{order.status.upper()}"} for order in orders if order.status != "accepted"}
+    decided = {order.id: {"code": f"ORDER_{order.status.upper()}"} for order in orders}
     return decided | {order.id: {"code": f"ORDER_{status.upper()}"} for order in ended}
 
 

@@ -120,7 +120,8 @@ def columns(rows: Sequence[msgspec.Struct]) -> dict[str, list[object]]:
     return {name: [getattr(row, name) for row in rows] for name in type(rows[0]).__struct_fields__}
 
 
-# The CTE is a fence: without it PostgreSQL may run the limited sub-select more than once.
+# The CTE is a fence: without it PostgreSQL may run the limited sub-select more than once. Due is judged by now(), which
+# bounds the index scan; clock_timestamp() is volatile and would only filter what was read.
 _RING = """
     UPDATE outbox
        SET rings = rings + 1,
@@ -134,7 +135,7 @@ _RING_DUE = text(
     WITH picked AS MATERIALIZED (
         SELECT o.job_id FROM unnest(CAST(:queues AS text[])) AS q(queue) CROSS JOIN LATERAL (
             SELECT job_id FROM outbox
-             WHERE queue = q.queue AND lane IS NULL AND due_at <= clock_timestamp()
+             WHERE queue = q.queue AND lane IS NULL AND due_at <= now()
              ORDER BY due_at LIMIT :limit FOR UPDATE SKIP LOCKED) AS o)
     """  # noqa: S608  # constants of ours
     + _RING
@@ -147,11 +148,11 @@ _RING_DUE_IN_LANES = text(
          WHERE queue = ANY(CAST(:queues AS text[])) AND state <> 'disabled'
            AND (parked_until IS NULL OR parked_until <= clock_timestamp())
            AND in_flight < CASE WHEN state = 'parked' THEN 1 ELSE room END
-           AND EXISTS (SELECT FROM outbox WHERE lane = name AND due_at <= clock_timestamp())
+           AND EXISTS (SELECT FROM outbox WHERE lane = name AND due_at <= now())
          ORDER BY last_served LIMIT :lanes FOR UPDATE SKIP LOCKED),
     picked AS MATERIALIZED (
         SELECT o.job_id FROM open_lanes AS l CROSS JOIN LATERAL (
-            SELECT job_id FROM outbox WHERE lane = l.name AND due_at <= clock_timestamp()
+            SELECT job_id FROM outbox WHERE lane = l.name AND due_at <= now()
              ORDER BY due_at LIMIT least(l.free, :limit) FOR UPDATE SKIP LOCKED) AS o),
     rung AS ("""  # noqa: S608  # constants of ours
     + _RING

@@ -72,11 +72,16 @@ def list_endpoints(tx: Connection, tenant_id: UUID, *, after: UUID | None, limit
     return tx.execute(query if after is None else query.where(c.id < after)).all()
 
 
+# Jobs are locked before their outbox rows, and in id order, as the claim does it.
 _CANCEL_DELIVERIES = text(
     """
-    WITH gone AS (DELETE FROM outbox WHERE lane = :lane RETURNING job_id)
-    UPDATE jobs SET state = 'cancelled', version = version + 1, finished_at = clock_timestamp()
-      FROM gone WHERE jobs.id = gone.job_id AND state IN ('scheduled', 'queued', 'retrying')
+    WITH waiting AS MATERIALIZED (
+        SELECT j.id FROM jobs AS j JOIN outbox AS o ON o.job_id = j.id
+         WHERE o.lane = :lane AND j.state IN ('scheduled', 'queued', 'retrying') ORDER BY j.id FOR UPDATE OF j),
+    cancelled AS (
+        UPDATE jobs SET state = 'cancelled', version = version + 1, finished_at = clock_timestamp()
+          FROM waiting WHERE jobs.id = waiting.id)
+    DELETE FROM outbox USING waiting WHERE outbox.job_id = waiting.id
     """
 )
 

@@ -19,11 +19,12 @@ def demo(orders: Orders = 200, data: Data = Path(".longshore")) -> None:
     """Post orders, follow one, let a webhook die and replay it. Shows the same as curl and longshore commands."""
     from ops.dev.caller import CommandFailed, NotRunning, Refused, TimeIsUp
     from ops.dev.demonstration import Demonstration
+    from ops.dev.program import typed
     from ops.settings import read_env_file
 
     environ = read_env_file(data / "dev.env")
     if "LONGSHORE_URL" not in environ:
-        leave(ExitCode.ERROR, f"{data / 'dev.env'} does not exist: start the system with `longshore up` first")
+        leave(ExitCode.ERROR, f"{data / 'dev.env'} does not exist: start the system with `{typed('up', data)}` first")
     try:
         Demonstration(environ, data).run(orders)
     except TimeIsUp as error:

@@ -32,7 +32,7 @@ def add_to(app: typer.Typer) -> None:
 
 
 def web() -> None:
-    """The API, and the operators' console."""
+    """The API."""
     from ops.server import serve
     from ops.settings import load_settings
 

@@ -28,7 +28,7 @@ def children(environ: Mapping[str, str], workers: int, metrics: Mapping[str, int
     commands = {"web": ["web"], **{name: [name] for name in LOOPS}}
     for worker, queues in WORKERS.items():
         commands |= {name: ["worker", "--queues", ",".join(queues)] for name in _copies(worker, workers)}
-    ports = {name: {"METRICS_PORT": str(metrics[name])} for name in metrics}
+    ports = {name: {"METRICS_PORT": str(metrics[name]), "HOST": "127.0.0.1"} for name in metrics}
     return [Child(name, _longshore(*words), {**shared, **ports.get(name, {})}) for name, words in commands.items()]
 
 

@@ -7,32 +7,14 @@ import base64
 import os
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
+from ops.dev.places import Places
 from ops.settings import read_env_file
 
 TENANT = "default"
 _PRIVATE = 0o600
-_ANY_ADDRESS = {"0.0.0.0", "::"}  # noqa: S104  # recognised, not bound
 _KEYS = {"LONGSHORE_API_KEY": ["api"], "LONGSHORE_ADMIN_KEY": ["api", "admin"]}
-
-
-@dataclass(frozen=True)
-class Places:
-    """Where the parts of one development system listen."""
-
-    host: str
-    web: int
-    inbox: int
-    smtp: int
-    receiver: int
-    metrics: Mapping[str, int]
-
-    @property
-    def url(self) -> str:
-        host = "127.0.0.1" if self.host in _ANY_ADDRESS else self.host
-        return f"http://[{host}]:{self.web}" if ":" in host else f"http://{host}:{self.web}"
 
 
 def environment(places: Places, data: Path, database_url: str, redis_url: str) -> dict[str, str]:

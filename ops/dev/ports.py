@@ -1,10 +1,17 @@
-"""Loopback ports for development: the one asked for or none, or the first free one from a number on."""
+"""Loopback ports for development: the one asked for or none, or the first free one from a number on.
+
+A port that was given stays ours while this process lives, also before somebody listens on it.
+"""
 
 import socket
+import sys
 import time
 from collections.abc import Iterable
 
 from ops.stack import PORTS
+
+#: One name per port given, in a space where a name has one holder and goes with it.
+_CLAIMS: list[socket.socket] = []
 
 
 class PortTaken(Exception):
@@ -24,19 +31,29 @@ class Ports:
     def exactly(self, port: int) -> int:
         """Raises PortTaken if it does not become free within the patience."""
         deadline = time.monotonic() + self._patience_s
-        while not self._is_free(port):
+        while not self._take(port):
             if time.monotonic() >= deadline:
                 raise PortTaken(port)
             time.sleep(0.1)
-        self._given.add(port)
         return port
+
+    def preferably(self, port: int) -> int:
+        """This one, if it becomes free within the patience; else the first free one after it."""
+        try:
+            return self.exactly(port)
+        except PortTaken:
+            return self.first_free(port + 1)
 
     def first_free(self, start: int) -> int:
         """The first one from `start` on that nobody has; near the top of the range, from a range of its own."""
         candidates: Iterable[int] = range(start, start + 1000) if start + 1000 < 2**16 else PORTS
-        port = next(port for port in candidates if port not in self._given and self._is_free(port))
+        return next(port for port in candidates if self._take(port))
+
+    def _take(self, port: int) -> bool:
+        if port in self._given or not self._is_free(port) or not _claim(port):
+            return False
         self._given.add(port)
-        return port
+        return True
 
     def _is_free(self, port: int) -> bool:
         family = socket.AF_INET6 if ":" in self._host else socket.AF_INET
@@ -47,3 +64,17 @@ class Ports:
             except OSError:
                 return False
         return True
+
+
+def _claim(port: int) -> bool:
+    """False if another `longshore up`, which is about to listen there, was faster."""
+    if sys.platform != "linux":
+        return True
+    claim = socket.socket(socket.AF_UNIX)
+    try:
+        claim.bind(f"\0longshore-port-{port}")
+    except OSError:
+        claim.close()
+        return False
+    _CLAIMS.append(claim)
+    return True

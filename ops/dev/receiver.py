@@ -1,7 +1,7 @@
 """A sample webhook receiver: verifies with the public library, answers as it was told, remembers what came.
 
-`POST /hooks` is for Longshore; `PUT /secret`, `PUT /mode`, `GET` and `DELETE /deliveries` are for whoever tries it out.
-Whatever is sent to it, it goes on.
+`POST /hooks` is for Longshore; `PUT /secret`, `GET` and `PUT /mode`, `GET` and `DELETE /deliveries` are for whoever
+tries it out. Whatever is sent to it, it goes on.
 """
 
 from collections import deque
@@ -58,6 +58,7 @@ class Receiver:
             [
                 web.post("/hooks", self.receive),
                 web.put("/secret", self.learn_secret),
+                web.get("/mode", self.show_mode),
                 web.put("/mode", self.change_mode),
                 web.get("/deliveries", self.list_deliveries),
                 web.delete("/deliveries", self.forget_deliveries),
@@ -82,6 +83,9 @@ class Receiver:
             return _refused(str(error))
         self._secrets.append(secret)
         return web.Response(status=204)
+
+    async def show_mode(self, _request: web.Request) -> web.Response:
+        return _json(Mode(self._status))
 
     async def change_mode(self, request: web.Request) -> web.Response:
         try:

@@ -30,6 +30,10 @@ class Servers:
         return {} if self._stack is None else {name.lower(): pid for name, pid in self._stack.pids.items()}
 
     @property
+    def are_ours(self) -> bool:
+        return self._stack is not None
+
+    @property
     def _embedded(self) -> Stack:
         if self._stack is None:
             raise AssertionError("there is no embedded stack, and the environment names no server")
@@ -51,7 +55,7 @@ class Servers:
         while not done.wait(LOOK_EVERY_S):
             for server in () if self._stack is None else self._stack.servers:
                 if server.pid is None:
-                    say(f"{server.name} died; it starts again")
+                    say(f"{server.name.lower()} died; it starts again now")
                     try:
                         server.start()
                     except (ServerDidNotStart, OSError) as error:

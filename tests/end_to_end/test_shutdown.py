@@ -6,6 +6,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -40,15 +41,12 @@ WORKER = textwrap.dedent(
 
 
 @pytest.fixture
-def nap_kind() -> type[JobArgs]:
-    if "test.nap" in KINDS:
-        found: type[JobArgs] = KINDS["test.nap"].payload
-        return found
-
+def nap_kind() -> Iterator[type[JobArgs]]:
     class Nap(JobArgs, kind="test.nap", queue="naps", retry=Backoff(max_attempts=3), timeout=120.0):
         seconds: float
 
-    return Nap
+    yield Nap
+    del KINDS["test.nap"]
 
 
 def start_worker(system: Running, allowed_s: int) -> "subprocess.Popen[bytes]":

@@ -8,12 +8,14 @@ from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from threading import Barrier
 from typing import Any, TypeVar
-from uuid import UUID
+from uuid import UUID, uuid4
 
-from sqlalchemy import Engine, Row, text
+import pytest
+from sqlalchemy import Engine, delete, text
 
 from domain.aftermath import settle
 from domain.catalogue.products import create_product
+from domain.database import connect
 from domain.errors import LongshoreError
 from domain.ids import new_id
 from domain.jobs.attempts import ClaimedJob, start_if_due
@@ -21,9 +23,12 @@ from domain.jobs.finish import FinishedJob, finish_of
 from domain.jobs.kind import KINDS, JobArgs
 from domain.jobs.outbox import enqueue, new_job
 from domain.jobs.retry_policy import Backoff, Ending, decide
+from domain.lanes.lanes import SMTP, SMTP_ROOM, open_lane
 from domain.orders.intake import AcceptedOrder, IntakeLine, IntakeOrder, accept_orders
 from domain.reports.store import ReportStore
+from domain.tables import metadata
 from domain.tenants.keys import ensure_tenant
+from tests.integration.conftest import Servers, _database
 from workers.clients.guarded_http import GuardedHttp
 from workers.clients.mailer import Mailer
 from workers.context import Resources
@@ -101,9 +106,9 @@ def ended(engine: Engine, job: ClaimedJob, ending: Ending) -> list[FinishedJob]:
         return settle(tx, [finish_of(job, ending, decision)])
 
 
-def rows(engine: Engine, sql: str, **values: object) -> Sequence[Row[Any]]:
+def rows(engine: Engine, sql: str, **values: object) -> list[Any]:
     with engine.begin() as tx:
-        return tx.execute(text(sql), values).all()
+        return list(tx.execute(text(sql), values).all())
 
 
 def row(engine: Engine, sql: str, **values: object) -> Any:
@@ -162,6 +167,24 @@ def resources(engine: Engine, smtp_url: str = "smtp://127.0.0.1:1") -> Resources
         secret_key=SECRET_KEY,
         ring=lambda: None,
     )
+
+
+@pytest.fixture(scope="module")
+def module_database(stack: Servers, template: str) -> Iterator[str]:
+    with _database(stack.database_url, f"longshore_test_{uuid4().hex}", template) as url:
+        yield url
+
+
+@pytest.fixture(name="database_url")
+def emptied_database(module_database: str) -> str:
+    """In place of a fresh database per test: one per module, emptied before each test, which takes a tenth of that."""
+    engine = connect(module_database, process="test")
+    with engine.begin() as tx:
+        for table in reversed(metadata.sorted_tables):
+            tx.execute(delete(table))
+        open_lane(tx, SMTP, "email", SMTP_ROOM)
+    engine.dispose()
+    return module_database
 
 
 @contextmanager

@@ -10,21 +10,24 @@ from sqlalchemy.exc import IntegrityError, OperationalError
 
 from domain.aftermath import settle
 from domain.ids import new_id
-from domain.job_kinds import GenerateReport, JobArgs, ReserveInventory
+from domain.job_kinds import GenerateReport, ReserveInventory
 from domain.jobs.attempts import ClaimedJob, hold, renew_leases, report_progress_if_held, start_if_due
 from domain.jobs.cancellation import cancel_unless_finished
 from domain.jobs.finish import finish_if_held, finish_of
+from domain.jobs.kind import JobArgs
 from domain.jobs.outbox import ring_due
 from domain.jobs.rescue import take_over_expired
 from domain.jobs.retry_policy import Backoff, Cancelled, Ending, Errored, Snoozed, Succeeded, decide
-from tests.integration.builders import (
+from tests.integration.builders import (  # noqa: F401  # in place of conftest's
     a_tenant,
     at_once,
     claimed,
+    emptied_database,
     ended,
     enqueued,
     execute,
     is_obliged,
+    module_database,
     row,
     rows,
     running,
@@ -56,7 +59,7 @@ def make_due(engine: Engine) -> None:
 
 
 def attempts_of(engine: Engine, job_id: UUID) -> list[Any]:
-    return list(rows(engine, "SELECT * FROM attempts WHERE job_id = :id ORDER BY claim", id=job_id))
+    return rows(engine, "SELECT * FROM attempts WHERE job_id = :id ORDER BY claim", id=job_id)
 
 
 # ---- the claim
@@ -162,13 +165,13 @@ def test_only_held_claims_are_renewed_and_the_answer_says_who_shall_stop(engine:
         assert cancel_unless_finished(tx, tenant_id, stopping.id) is None
     assert ended(engine, done, Succeeded())
     execute(engine, "UPDATE jobs SET claim = 2 WHERE id = :id", id=lost.id)
-    before: dict[UUID, datetime] = dict(rows(engine, "SELECT id, lease_until FROM jobs"))  # type: ignore[arg-type]
+    before: dict[UUID, datetime] = dict(rows(engine, "SELECT id, lease_until FROM jobs"))
     # When the worker speaks
     with engine.begin() as tx:
         alive = renew_leases(tx, [(job.id, job.claim) for job in (held, stopping, lost, done)], lease_s=600)
     # Then only what it holds lives longer
     assert alive == {held.id: False, stopping.id: True}
-    after = dict(rows(engine, "SELECT id, lease_until FROM jobs"))  # type: ignore[arg-type]
+    after = dict(rows(engine, "SELECT id, lease_until FROM jobs"))
     assert {job_id for job_id in before if after[job_id] != before[job_id]} == {held.id, stopping.id}
     with engine.begin() as tx:
         assert renew_leases(tx, []) == {}
@@ -182,9 +185,10 @@ def test_a_held_job_is_locked_until_its_holder_commits(engine: Engine, tenant_id
         # Then no rescuer takes it, and nobody else finishes it
         with engine.begin() as rescuer:
             assert take_over_expired(rescuer) == []
-        with pytest.raises(OperationalError, match="lock timeout"), engine.begin() as other:
+        with engine.connect() as other:
             other.execute(text("SET LOCAL lock_timeout = '50ms'"))
-            hold(other, [job])
+            with pytest.raises(OperationalError, match="lock timeout"):
+                hold(other, [job])
     with engine.begin() as rescuer:
         assert [taken.id for taken in take_over_expired(rescuer)] == [job.id]
 

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -17,7 +16,16 @@ from domain.job_kinds import GenerateReport, MailOrderConfirmed, ReserveInventor
 from domain.jobs.outbox import MOST_RELAY_BELLS, RELAY_BELL
 from ops.stack import Stack
 from tests.conftest import GivenServers
-from tests.integration.builders import a_tenant, enqueued, eventually, execute, rows, scalar
+from tests.integration.builders import (  # noqa: F401  # in place of conftest's
+    a_tenant,
+    emptied_database,
+    enqueued,
+    eventually,
+    execute,
+    module_database,
+    rows,
+    scalar,
+)
 from workers import relay as relay_module
 from workers.broker import ACTOR, DoorbellBroker, bell, bell_list, connect_redis, ring_relay
 from workers.relay import HIGH_WATER_BELLS, Relay
@@ -64,7 +72,13 @@ def listener(redis: Redis) -> Iterator[Listener]:
 
 
 def forged(**changes: Any) -> bytes:
-    message = {"queue_name": QUEUE, "actor_name": ACTOR, "args": [KIND, []], "kwargs": {}, "options": {}}
+    message: dict[str, Any] = {
+        "queue_name": QUEUE,
+        "actor_name": ACTOR,
+        "args": [KIND, []],
+        "kwargs": {},
+        "options": {},
+    }
     message |= {"message_id": "x", "message_timestamp": 1}
     return json.dumps(message | changes).encode()
 
@@ -74,7 +88,7 @@ def ring(redis: Redis, *data: bytes) -> None:
 
 
 def depth(redis: Redis, queue: str = QUEUE) -> int:
-    return int(redis.llen(bell_list(queue)))  # type: ignore[arg-type]
+    return int(redis.llen(bell_list(queue)))
 
 
 def test_a_bell_is_heard_with_its_kind_and_its_job_ids(redis: Redis, listener: Listener) -> None:
@@ -106,6 +120,7 @@ GARBAGE = {
     "number for arguments": forged(args=3),
     "list for keywords": forged(kwargs=[1]),
     "list for options": forged(options=[1]),
+    "null for options": forged(options=None, kwargs=None),
     "delayed": forged(options={"eta": 99_999_999_999_999}),
     "piped": forged(options={"pipe_target": {"queue_name": "x"}}),
     "raises": forged(args=["raises", []]),

@@ -82,6 +82,7 @@ def test_any_secret_it_was_told_will_do(control: Caller, sender: Sender) -> None
 def test_it_fails_and_heals_as_told(control: Caller, sender: Sender) -> None:
     control.send("PUT", "/mode", {"status": 500})
     assert sender.post_signed() == 500
+    assert control.get("/mode") == {"status": 500}
     control.send("PUT", "/mode", {"status": 204})
     assert sender.post_signed() == 204
     assert [delivery["status"] for delivery in control.get("/deliveries")] == [204, 500]

@@ -14,12 +14,14 @@ from domain.events import Occurrence, publish
 from domain.ids import new_id
 from domain.jobs.kind import JobArgs
 from domain.webhooks.endpoints import RetryOverride, create_endpoint, delete_endpoint
-from tests.integration.builders import (
+from tests.integration.builders import (  # noqa: F401  # in place of conftest's
     SECRET_KEY,
     a_tenant,
     at_once,
     claimed,
     declarations,
+    emptied_database,
+    module_database,
     row,
     rows,
     scalar,

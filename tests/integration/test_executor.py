@@ -20,12 +20,15 @@ from domain.jobs.outbox import enqueue, new_job
 from domain.jobs.rescue import take_over_expired
 from domain.jobs.retry_policy import Backoff, DependencyDown, PermanentFailure, RetryLater, Snooze
 from domain.lanes.lanes import open_lane
-from tests.integration.builders import (
+from tests.integration.builders import (  # noqa: F401  # in place of conftest's
     a_tenant,
+    claimed,
     declarations,
+    emptied_database,
     enqueued,
     eventually,
     execute,
+    module_database,
     resources,
     row,
     rows,
@@ -66,6 +69,7 @@ class Fleet:
 
     def start(self) -> None:
         self.recorder.start()
+        execute(self.engine, "DROP TABLE IF EXISTS effects")
         execute(self.engine, "CREATE TABLE effects (word text UNIQUE)")
 
     def stop(self) -> None:
@@ -197,7 +201,7 @@ def test_a_bulk_handler_gets_the_whole_bundle_in_one_call_and_one_transaction(fl
 
 @pytest.mark.parametrize("mode", [plain, in_the_loop])
 def test_a_failing_mate_costs_nothing(fleet: Fleet, mode: Callable[..., None]) -> None:
-    mode(lambda word, ctx: fail(LookupError("no such word")) if word == "bad" else word)
+    mode(lambda word, _ctx: fail(LookupError("no such word")) if word == "bad" else word)
     jobs = fleet.say("good", "bad", "better")
     assert states(jobs) == ["succeeded", "retrying", "succeeded"]
     assert jobs[1].last_error == {"class": "LookupError", "message": "no such word"}
@@ -244,21 +248,21 @@ def test_a_bulk_bundle_leaves_alone_what_was_taken_over_meanwhile(fleet: Fleet) 
 
 def test_a_doubled_bell_runs_nothing(fleet: Fleet) -> None:
     seen: list[str] = []
-    plain(lambda word, ctx: seen.append(word))
+    plain(lambda word, _ctx: seen.append(word))
     (job,) = fleet.say("once")
     fleet.ring([job.id])
     assert seen == ["once"]
 
 
 def test_a_forged_bell_of_mixed_kinds_runs_each_job_as_what_it_is(fleet: Fleet) -> None:
-    plain(lambda word, ctx: f"said {word}")
-    plain(lambda word, ctx: f"hurried {word}", Hurry)
+    plain(lambda word, _ctx: f"said {word}")
+    plain(lambda word, _ctx: f"hurried {word}", Hurry)
     jobs = fleet.run(Say("a"), Hurry("b"))
     assert [job.result for job in jobs] == ["said a", "hurried b"]
 
 
 def test_a_worker_that_is_stopping_claims_nothing(fleet: Fleet) -> None:
-    plain(lambda word, ctx: word)
+    plain(lambda word, _ctx: word)
     fleet.executor.stopping = True
     assert states(fleet.say("late")) == ["queued"]
 
@@ -280,7 +284,7 @@ def test_what_is_held_when_a_worker_stops_goes_back_unused(fleet: Fleet) -> None
 
 
 def test_a_payload_that_cannot_be_decoded_dies_by_its_attempts_and_its_mates_run(fleet: Fleet) -> None:
-    plain(lambda word, ctx: word)
+    plain(lambda word, _ctx: word)
     good, bad = enqueued(fleet.engine, fleet.tenant_id, Say("good"), Say("bad"))
     execute(fleet.engine, """UPDATE jobs SET args = '{"word": 7}' WHERE id = :id""", id=bad)
     for attempt in (1, 2, 3):
@@ -340,6 +344,14 @@ def test_a_job_past_its_time_fails_alone_and_the_mates_behind_it_go_back(fleet: 
     assert [the_job(fleet.engine, job_id).state for job_id in ids] == ["retrying", "queued", "queued"]
 
 
+def test_a_job_that_somebody_has_decided_about_neither_starts_nor_is_decided_twice(fleet: Fleet) -> None:
+    (job,) = claimed(fleet.engine, enqueued(fleet.engine, fleet.tenant_id, Say("one")))
+    fleet.holdings.hold([job], timeout_s=30.0)
+    assert fleet.holdings.start(job)
+    assert [fleet.holdings.decide(job), fleet.holdings.decide(job), fleet.holdings.start(job)] == [True, False, False]
+    fleet.holdings.forget([job])
+
+
 def test_an_async_job_past_its_time_fails_alone(fleet: Fleet) -> None:
     @handles(Hurry)
     async def handler(args: Hurry, ctx: JobContext) -> str:
@@ -369,7 +381,7 @@ def test_a_late_handler_does_not_let_go_of_the_next_attempt_in_the_same_process(
     (job_id,) = enqueued(fleet.engine, fleet.tenant_id, Say("slow"))
     first = threading.Thread(target=fleet.executor.run_bundle, args=("test.say", [job_id.hex]))
     first.start()
-    eventually(lambda: fleet.holdings.claims())
+    eventually(fleet.holdings.claims)
     with fleet.engine.begin() as tx:
         tx.execute(text("UPDATE jobs SET lease_until = now() - interval '1 second'"))
         assert take_over_expired(tx)
@@ -459,7 +471,7 @@ def test_an_event_is_published_if_and_only_if_the_job_succeeds(fleet: Fleet, suc
 def test_what_a_handler_says_is_what_happens(
     fleet: Fleet, mode: Callable[..., None], said: Exception, state: str, attempt: int, outcome: str
 ) -> None:
-    mode(lambda word, ctx: fail(said))
+    mode(lambda _word, _ctx: fail(said))
     (job,) = fleet.say("one")
     assert (job.state, job.attempt, fleet.outcomes()[0][0]) == (state, attempt, outcome)
     if isinstance(said, RetryLater | Snooze):
@@ -469,7 +481,7 @@ def test_what_a_handler_says_is_what_happens(
 def test_a_dependency_that_is_down_parks_its_lane(fleet: Fleet) -> None:
     with fleet.engine.begin() as tx:
         open_lane(tx, "endpoint:1", "test")
-    plain(lambda word, ctx: fail(DependencyDown("endpoint:1")))
+    plain(lambda _word, _ctx: fail(DependencyDown("endpoint:1")))
     fleet.run(Say("one"), lane="endpoint:1")
     lane = row(fleet.engine, "SELECT * FROM lanes WHERE name = 'endpoint:1'")
     assert (lane.state, lane.failures, lane.in_flight) == ("parked", 1, 0)
@@ -494,7 +506,7 @@ def test_a_job_that_is_asked_to_stop_may_stop(fleet: Fleet) -> None:
 def test_a_result_that_cannot_be_stored_is_a_failure_that_says_so(
     fleet: Fleet, mode: Callable[..., None], result: object
 ) -> None:
-    mode(lambda word, ctx: result if word == "bad" else word)
+    mode(lambda word, _ctx: result if word == "bad" else word)
     jobs = fleet.say("good", "bad", "good too")
     assert states(jobs) == ["succeeded", "dead", "succeeded"]
     assert scalar(fleet.engine, "SELECT snapshot -> 'error' ->> 'class' FROM dead_letters") == "UnstorableOutcome"
@@ -502,7 +514,7 @@ def test_a_result_that_cannot_be_stored_is_a_failure_that_says_so(
 
 @pytest.mark.parametrize("said", [Snooze(float("inf")), RetryLater(1e300), Snooze(float("nan"))], ids=str)
 def test_a_wait_without_end_is_a_failure_that_says_so(fleet: Fleet, said: Exception) -> None:
-    plain(lambda word, ctx: fail(said))
+    plain(lambda _word, _ctx: fail(said))
     (job,) = fleet.say("one")
     assert (job.state, job.last_error["class"]) == ("dead", "UnstorableOutcome")
 
@@ -518,7 +530,7 @@ def test_an_event_that_cannot_be_stored_fails_its_job_and_no_other(fleet: Fleet,
 
 
 def test_an_error_with_text_that_cannot_be_stored_is_recorded_without_it(fleet: Fleet) -> None:
-    plain(lambda word, ctx: fail(OSError("a\x00b \udcff")))
+    plain(lambda _word, _ctx: fail(OSError("a\x00b \udcff")))
     (job,) = fleet.say("one")
     assert (job.state, job.last_error) == ("retrying", {"class": "OSError", "message": "ab ?"})
 
@@ -529,11 +541,11 @@ def test_an_error_with_text_that_cannot_be_stored_is_recorded_without_it(fleet: 
 def test_an_outcome_survives_the_loss_of_the_connection_that_was_writing_it(fleet: Fleet, engine: Engine) -> None:
     # Given an outcome that waits for a lock while it is being written
     may_end = threading.Event()
-    plain(lambda word, ctx: word if may_end.wait(30) else None)
+    plain(lambda word, _ctx: word if may_end.wait(30) else None)
     (job_id,) = enqueued(engine, fleet.tenant_id, Say("kept"))
     bundle = threading.Thread(target=fleet.executor.run_bundle, args=("test.say", [job_id.hex]))
     bundle.start()
-    eventually(lambda: fleet.holdings.claims())
+    eventually(fleet.holdings.claims)
     with engine.begin() as other:
         other.execute(text("SELECT FROM jobs WHERE id = :id FOR UPDATE"), {"id": job_id})
         may_end.set()
@@ -548,7 +560,7 @@ def test_an_outcome_survives_the_loss_of_the_connection_that_was_writing_it(flee
 
 
 def test_closing_the_recorder_waits_for_what_was_put_before(fleet: Fleet) -> None:
-    plain(lambda word, ctx: word)
+    plain(lambda word, _ctx: word)
     ids = enqueued(fleet.engine, fleet.tenant_id, *(Say(str(number)) for number in range(50)))
     fleet.executor.run_bundle("test.say", [job_id.hex for job_id in ids])
     assert fleet.recorder.close(15)

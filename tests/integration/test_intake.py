@@ -11,7 +11,7 @@ from domain.database import connect
 from domain.errors import BodyInvalid, IdempotencyKeyReused, LongshoreError
 from domain.ids import new_id
 from domain.orders.intake import LARGEST_TOTAL, AcceptedOrder, IntakeLine
-from tests.integration.builders import (
+from tests.integration.builders import (  # noqa: F401  # in place of conftest's
     a_product,
     a_tenant,
     accepted,
@@ -19,7 +19,9 @@ from tests.integration.builders import (
     answers,
     at_once,
     claimed,
+    emptied_database,
     execute,
+    module_database,
     row,
     rows,
     scalar,
@@ -66,7 +68,7 @@ def test_an_order_its_lines_its_root_job_and_its_obligation_stand_together(engin
 def test_many_orders_are_answered_in_the_order_they_came(engine: Engine, tenant_id: UUID) -> None:
     orders = [an_order(tenant_id, customer_email=f"{number}@example.com") for number in range(20)]
     ids = [answer.order_id for answer in accepted(engine, orders)]
-    emails = dict(rows(engine, "SELECT id, customer_email FROM orders"))  # type: ignore[arg-type]
+    emails = dict(rows(engine, "SELECT id, customer_email FROM orders"))
     assert [emails[order_id] for order_id in ids] == [order.customer_email for order in orders]
 
 
@@ -92,16 +94,21 @@ def test_a_flush_that_cannot_be_stored_leaves_nothing(
 
 @pytest.mark.parametrize("table", ["order_lines", "jobs", "outbox"])
 def test_a_failure_between_any_two_steps_leaves_nothing(engine: Engine, tenant_id: UUID, table: str) -> None:
-    execute(engine, "CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RAISE unique_violation; END'")
+    body = "RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RAISE unique_violation; END'"
+    execute(engine, f"CREATE FUNCTION fail() {body}")
     execute(engine, f"CREATE TRIGGER fail BEFORE INSERT ON {table} FOR EACH ROW EXECUTE FUNCTION fail()")
-    with pytest.raises(IntegrityError):
-        answers(engine, [an_order(tenant_id), an_order(tenant_id)])
+    try:
+        with pytest.raises(IntegrityError):
+            answers(engine, [an_order(tenant_id), an_order(tenant_id)])
+    finally:
+        execute(engine, "DROP FUNCTION fail CASCADE")
     assert counts(engine) == (0, 0, 0, 0)
 
 
 def test_an_order_whose_answer_was_lost_is_found_by_its_key(engine: Engine, tenant_id: UUID) -> None:
     # Given an intake that loses its connection after the commit, so that no 202 goes out
-    order, lost = an_order(tenant_id), []
+    order = an_order(tenant_id)
+    lost: list[str] = []
 
     def lose(_connection: object, _cursor: object, statement: str, *_: object) -> None:
         if "INSERT INTO orders" in statement and not lost:
@@ -180,17 +187,21 @@ def test_twins_within_one_flush_make_one_order(engine: Engine, tenant_id: UUID) 
 
 
 def test_flushes_with_the_same_keys_in_opposite_order_do_not_deadlock(engine: Engine, tenant_id: UUID) -> None:
-    for _ in range(4):
-        orders = [an_order(tenant_id) for _ in range(50)]
-        first, second = at_once(
-            lambda: accepted(engine, orders),  # noqa: B023
-            lambda: accepted(engine, orders[::-1]),  # noqa: B023
-        )
-        assert isinstance(first, list)
-        assert isinstance(second, list)
-        assert [answer.order_id for answer in first] == [answer.order_id for answer in second[::-1]]
-        pairs = zip(first, second[::-1], strict=True)
-        assert all(one.replayed != other.replayed for one, other in pairs)
+    # Given inserts so slow that both flushes hold their first key before either reaches its second
+    body = "RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(0.1); RETURN NEW; END'"
+    execute(engine, f"CREATE FUNCTION dawdle() {body}")
+    execute(engine, "CREATE TRIGGER dawdle BEFORE INSERT ON orders FOR EACH ROW EXECUTE FUNCTION dawdle()")
+    orders = [an_order(tenant_id) for _ in range(3)]
+    # When they run at once
+    try:
+        first, second = at_once(lambda: accepted(engine, orders), lambda: accepted(engine, orders[::-1]))
+    finally:
+        execute(engine, "DROP FUNCTION dawdle CASCADE")
+    # Then both are answered, and each order was made by one of them
+    assert isinstance(first, list)
+    assert isinstance(second, list)
+    pairs = list(zip(first, second[::-1], strict=True))
+    assert all(one.order_id == other.order_id and one.replayed != other.replayed for one, other in pairs)
 
 
 def test_an_unknown_product_is_named_by_its_line_and_stops_nobody_else(engine: Engine, tenant_id: UUID) -> None:

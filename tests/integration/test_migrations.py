@@ -63,7 +63,7 @@ def test_the_tables_that_were_migrated_are_those_that_the_code_declares(engine: 
 def test_a_column_that_no_migration_made_is_noticed(engine: Engine) -> None:
     """The check above can fail."""
     execute(engine, "ALTER TABLE orders ADD COLUMN forgotten text")
-    with pytest.raises(Exception, match="New upgrade operations detected.*forgotten"):
+    with pytest.raises(Exception, match=r"New upgrade operations detected.*forgotten"):
         test_the_tables_that_were_migrated_are_those_that_the_code_declares(engine)
 
 

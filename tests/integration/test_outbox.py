@@ -1,14 +1,24 @@
-"""The outbox: an obligation stands with its job or not at all, is rung once per visibility, and waits for nobody else."""
+"""The outbox: an obligation stands with its job or not at all, rings once per visibility, and waits for nobody else."""
 
 import pytest
 from sqlalchemy import Connection, Engine, text
 
 from domain.ids import new_id
-from domain.job_kinds import DeliverWebhook, JobArgs, ReserveInventory
+from domain.job_kinds import DeliverWebhook, ReserveInventory
+from domain.jobs.kind import JobArgs
 from domain.jobs.outbox import DueRow, enqueue, new_job, ring_due, ring_due_in_lanes
 from domain.lanes.lane_rules import Observation
 from domain.lanes.lanes import disable_lane, move_lanes, open_lane
-from tests.integration.builders import a_tenant, at_once, enqueued, execute, rows, scalar
+from tests.integration.builders import (  # noqa: F401  # in place of conftest's
+    a_tenant,
+    at_once,
+    emptied_database,
+    enqueued,
+    execute,
+    module_database,
+    rows,
+    scalar,
+)
 
 QUEUES = ["inventory", "webhooks"]
 MANY = 5_000
@@ -83,7 +93,7 @@ def test_one_job_that_cannot_be_stored_takes_all_of_its_statement_with_it(engine
 def test_a_first_run_in_the_future_is_scheduled_and_not_rung(engine: Engine) -> None:
     (later,) = enqueued(engine, a_tenant(engine), reservation(), due_in_s=60)
     (now,) = enqueued(engine, a_tenant(engine), reservation())
-    states = dict(rows(engine, "SELECT id, state FROM jobs"))  # type: ignore[arg-type]
+    states = dict(rows(engine, "SELECT id, state FROM jobs"))
     assert states == {later: "scheduled", now: "queued"}
     assert [row.job_id for row in rung(engine)] == [now]
 
@@ -202,10 +212,12 @@ def test_a_lane_with_thousands_waiting_does_not_delay_another_lanes_single_row(e
 
 
 def test_the_lane_that_waited_longest_is_served_first(engine: Engine) -> None:
-    for name in ("endpoint:a", "endpoint:b", "endpoint:c"):
+    served_before = "UPDATE lanes SET last_served = now() - make_interval(secs => :s) WHERE name = :name"
+    for name, seconds in (("endpoint:a", 20), ("endpoint:b", 10), ("endpoint:c", 30)):
         fill(engine, 100, lane(engine, name, room=1000))
+        execute(engine, served_before, s=seconds, name=name)
     served = [{row.lane for row in rung_in_lanes(engine, limit=10, lanes=1)} for _ in range(6)]
-    assert served[:3] == [{"endpoint:a"}, {"endpoint:b"}, {"endpoint:c"}] == served[3:]
+    assert served[:3] == [{"endpoint:c"}, {"endpoint:a"}, {"endpoint:b"}] == served[3:]
 
 
 def test_the_head_of_a_queue_is_never_blocked_by_rows_of_lanes(engine: Engine) -> None:

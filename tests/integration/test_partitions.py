@@ -1,4 +1,4 @@
-"""Weekly partitions: nothing is refused for want of one, what came early moves into it, the claim reads only its own."""
+"""Weekly partitions: no job is refused for want of one, early rows move into theirs, a claim reads only its own."""
 
 import re
 from datetime import UTC, datetime, timedelta

@@ -1,4 +1,4 @@
-"""Rescue: a silent worker's jobs run again, a job that keeps killing workers does not, nothing is waited for in vain."""
+"""Rescue: a silent worker's jobs run again, a job that keeps killing workers does not, nothing waits in vain."""
 
 from uuid import UUID
 
@@ -7,15 +7,16 @@ from sqlalchemy import Engine
 
 from domain.database import connect
 from domain.ids import new_id
-from domain.job_kinds import DeliverWebhook, GenerateReport, JobArgs
+from domain.job_kinds import DeliverWebhook, GenerateReport
 from domain.jobs.attempts import ClaimedJob
 from domain.jobs.finish import FinishedJob
+from domain.jobs.kind import JobArgs
 from domain.jobs.outbox import DueRow, ring_due, ring_due_in_lanes
 from domain.jobs.rescue import offer_unheld, recount_lanes, reopen_lost_lanes, take_over_expired
 from domain.jobs.retry_policy import Errored, Succeeded
 from domain.lanes.lanes import open_lane
 from domain.webhooks.endpoints import create_endpoint, delete_endpoint
-from tests.integration.builders import (
+from tests.integration.builders import (  # noqa: F401  # in place of conftest's
     SECRET_KEY,
     a_product,
     a_tenant,
@@ -23,10 +24,12 @@ from tests.integration.builders import (
     an_order,
     at_once,
     claimed,
+    emptied_database,
     ended,
     enqueued,
     execute,
     is_obliged,
+    module_database,
     row,
     rows,
     running,
@@ -188,6 +191,14 @@ def test_a_waiting_job_that_lost_its_obligation_is_offered_again_once(engine: En
     assert is_obliged(engine, kept[0])
 
 
+def test_jobs_that_have_their_obligation_do_not_crowd_out_the_one_that_has_not(engine: Engine, tenant_id: UUID) -> None:
+    *_, lost = enqueued(engine, tenant_id, *(report() for _ in range(5)))
+    execute(engine, "DELETE FROM outbox WHERE job_id = :id", id=lost)
+    with engine.begin() as tx:
+        assert offer_unheld(tx, limit=1) == 1
+    assert is_obliged(engine, lost)
+
+
 def test_lanes_have_in_flight_what_outbox_and_leases_say(engine: Engine, tenant_id: UUID) -> None:
     # Given a lane that leaked room, with one job rung, one running and one waiting, and another that counts rightly
     for name in ("endpoint:1", "endpoint:2"):
@@ -204,7 +215,7 @@ def test_lanes_have_in_flight_what_outbox_and_leases_say(engine: Engine, tenant_
         assert recount_lanes(tx) == 1
         assert recount_lanes(tx) == 0
     # Then only what is under way counts
-    assert dict(rows(engine, "SELECT name, in_flight FROM lanes WHERE name <> 'smtp'")) == {  # type: ignore[arg-type]
+    assert dict(rows(engine, "SELECT name, in_flight FROM lanes WHERE name <> 'smtp'")) == {
         "endpoint:1": 2,
         "endpoint:2": 0,
     }

@@ -1,6 +1,7 @@
 """Stock: never oversold, an order whole or not at all, and the ledger says how it came about, whatever runs at once."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from uuid import UUID
 
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 from sqlalchemy import Engine
 from sqlalchemy.exc import IntegrityError
 
+import workers.handlers  # noqa: F401  # registers them
 from domain.database import connect
 from domain.errors import InsufficientStock
 from domain.ids import new_id
@@ -18,15 +20,17 @@ from domain.job_kinds import ReleaseInventory, ReserveInventory, ShipInventory
 from domain.jobs.attempts import ClaimedJob
 from domain.jobs.kind import find_kind
 from domain.orders.intake import AcceptedOrder
-from tests.integration.builders import (
+from tests.integration.builders import (  # noqa: F401  # in place of conftest's
     a_product,
     a_tenant,
     accepted,
     an_order,
     at_once,
     claimed,
+    emptied_database,
     enqueued,
     execute,
+    module_database,
     resources,
     row,
     rows,
@@ -34,7 +38,6 @@ from tests.integration.builders import (
     the_job,
 )
 from workers.context import BundleContext, BundleJob
-import workers.handlers  # noqa: F401  # registers them
 from workers.registry import HANDLERS
 
 Payload = type[ReserveInventory] | type[ReleaseInventory] | type[ShipInventory]
@@ -90,7 +93,8 @@ def taken_in(engine: Engine, tenant_id: UUID, *wanted: Mapping[str, int]) -> lis
 
 
 def stock(engine: Engine, sku: str = "LAMP") -> tuple[int, int]:
-    return tuple(row(engine, "SELECT on_hand, reserved FROM stock WHERE sku = :sku", sku=sku))
+    on_hand, held = row(engine, "SELECT on_hand, reserved FROM stock WHERE sku = :sku", sku=sku)
+    return on_hand, held
 
 
 def statuses(engine: Engine) -> list[str]:
@@ -107,7 +111,7 @@ def test_fifty_orders_at_once_for_ten_units_are_ten_confirmed_and_forty_rejected
     orders = taken_in(engine, tenant_id, *[{"LAMP": 1}] * 50)
     crowd = connect(database_url, process="test", pool_size=16)
     shares = [orders[start::8] for start in range(8)]
-    outcomes = at_once(*[lambda share=share: reserved(crowd, share) for share in shares])  # type: ignore[misc]
+    outcomes = at_once(*[partial(reserved, crowd, share) for share in shares])
     crowd.dispose()
     assert outcomes == [None] * 8
     assert sorted(statuses(engine)) == ["confirmed"] * 10 + ["rejected"] * 40

@@ -10,7 +10,7 @@ from domain.jobs.kind import KINDS
 from domain.jobs.outbox import DueRow
 from workers.bundle_rules import DEFAULT_BUNDLE, bundles_of
 
-KNOWN = sorted(KINDS) + ["newer.kind"]
+KNOWN = [*sorted(KINDS), "newer.kind"]
 shapes = st.tuples(st.sampled_from(KNOWN), st.sampled_from(["inventory", "reports"]), st.booleans())
 due_rows = st.lists(shapes, max_size=300).map(
     lambda shapes: [DueRow(UUID(int=n), kind, queue, None, alone, 1) for n, (kind, queue, alone) in enumerate(shapes)]

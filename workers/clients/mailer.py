@@ -17,6 +17,8 @@ from domain.lanes.lanes import SMTP
 TIMEOUT_S = 10.0
 #: A server that greylists wants to see the same mail again after some minutes.
 GREYLIST_S = 300.0
+#: RFC 5321's "mailbox unavailable", for a mail that names no recipient at all.
+NOBODY = 550
 
 
 class Mailer:
@@ -37,7 +39,7 @@ class Mailer:
         try:
             client.send_message(mail)
         except smtplib.SMTPRecipientsRefused as error:
-            raise _judged(max(code for code, _ in error.recipients.values())) from None  # it names the recipient
+            raise _judged(_code_of(error)) from None  # it names the recipient
         except smtplib.SMTPResponseException as error:
             self._drop()
             raise _judged(error.smtp_code) from None
@@ -68,11 +70,18 @@ class Mailer:
             client: smtplib.SMTP = smtplib.SMTP_SSL(host, port, timeout=TIMEOUT_S, context=ssl.create_default_context())
         else:
             client = smtplib.SMTP(host, port, timeout=TIMEOUT_S)
+        try:
+            self._greet(client)
+        except BaseException:
+            client.close()
+            raise
+        return client
+
+    def _greet(self, client: smtplib.SMTP) -> None:
         if self._url.scheme == "smtp+starttls":
             client.starttls(context=ssl.create_default_context())
         if self._url.username:
             client.login(unquote(self._url.username), unquote(self._url.password or ""))
-        return client
 
     def _drop(self) -> None:
         client: smtplib.SMTP | None = getattr(self._kept, "client", None)
@@ -88,6 +97,10 @@ def _judged(code: int) -> Exception:
     if 400 <= code < 500:
         return RetryLater(GREYLIST_S, f"the mail server answers {code}")
     return PermanentFailure(f"the mail server refuses the mail: {code}")
+
+
+def _code_of(refused: smtplib.SMTPRecipientsRefused) -> int:
+    return max((code for code, _ in refused.recipients.values()), default=NOBODY)
 
 
 def _answers(client: smtplib.SMTP) -> bool:

@@ -1,5 +1,7 @@
 """The mails a customer gets about an order."""
 
+from email.errors import MessageError
+from email.headerregistry import Address
 from email.message import EmailMessage
 from typing import Any
 from uuid import UUID
@@ -7,6 +9,7 @@ from uuid import UUID
 from sqlalchemy import Row
 
 from domain.job_kinds import MailOrderConfirmed, MailOrderRejected
+from domain.jobs.retry_policy import PermanentFailure
 from domain.money_rules import to_major
 from domain.orders.queries import get_order, lines_of
 from workers.context import JobContext
@@ -40,8 +43,16 @@ def _load(order_id: UUID, ctx: JobContext) -> tuple[Row[Any], list[Row[Any]]]:
 
 def _send(ctx: JobContext, order: Row[Any], subject: str, text: str) -> None:
     mail = EmailMessage()
-    mail["To"] = order.customer_email
+    mail["To"] = _only(order.customer_email)
     mail["Subject"] = subject
     mail.set_content(text)
     ctx.mailer.send(mail, idempotency_key=ctx.job_id)
     ctx.detail = {"subject": subject}
+
+
+def _only(address: str) -> Address:
+    """This one mailbox: what reads as a list, a name or a header of its own would reach somebody else."""
+    try:
+        return Address(addr_spec=address)
+    except (ValueError, MessageError, IndexError) as error:
+        raise PermanentFailure("the order's address is none that mail can be sent to") from error

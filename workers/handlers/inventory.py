@@ -6,9 +6,9 @@ from uuid import UUID
 
 from sqlalchemy import Connection
 
-from domain.inventory.reservations import release, reserve, ship
+from domain.inventory.reservations import UNDECIDED, release, reserve, ship
 from domain.job_kinds import ReleaseInventory, ReserveInventory, ShipInventory
-from workers.context import BundleContext
+from workers.context import BundleContext, BundleJob
 from workers.registry import handles_bulk
 
 Args = ReserveInventory | ReleaseInventory | ShipInventory
@@ -38,7 +38,13 @@ def _run(bundle: BundleContext[Any], settle_stock: Settle) -> None:
         trace_of = {mate.args.order_id: mate.job.trace_context for mate in jobs}
         results = settle_stock(tx, job_of, trace_of) if jobs else {}
         for mate in jobs:
-            if mate.args.order_id in results:
-                mate.succeed(results[mate.args.order_id])
-            else:
-                mate.snooze(1.0, "the order is not decided yet")
+            _conclude(mate, results.get(mate.args.order_id))
+
+
+def _conclude(mate: BundleJob[Any], result: dict[str, Any] | None) -> None:
+    if result is None:
+        mate.fail("there is no such order")
+    elif result["code"] == UNDECIDED:
+        mate.snooze(1.0, "the order is not decided yet")
+    else:
+        mate.succeed(result)

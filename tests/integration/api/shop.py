@@ -112,15 +112,15 @@ class Customer:
     def get(self, path: str, **options: Any) -> Response:
         return self.send("GET", V1 + path, **options)
 
-    def post(self, path: str, body: object = None, *, raw: bytes | None = None, **headers: str) -> Response:
+    def post(self, path: str, body: object = None, *, raw: bytes | None = None, **headers: Any) -> Response:
         content = raw if raw is not None else json.dumps(body).encode() if body is not None else None
         typed = {"Content-Type": "application/json"} if content is not None else {}
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         return self.send("POST", V1 + path, content=content, headers={**typed, **named})
 
-    def order(self, sku: str = "MUG", quantity: int = 1, key: str | None = None, **headers: str) -> Response:
+    def order(self, sku: str = "MUG", quantity: int = 1, key: str | None = None, **headers: Any) -> Response:
         body = {"customerEmail": "ada@example.com", "currency": "USD", "lines": [{"sku": sku, "quantity": quantity}]}
-        return self.post("/orders", body, Idempotency_Key=key or f"order-{next(self._numbers)}", **headers)
+        return self.post("/orders", body, **{**headers, "Idempotency_Key": key or f"order-{next(self._numbers)}"})
 
     def ordered(self, sku: str = "MUG", quantity: int = 1) -> tuple[UUID, UUID]:
         """The ids of a new order and its job."""

@@ -2,6 +2,7 @@
 
 import csv
 import io
+from datetime import UTC, datetime
 from uuid import UUID
 
 import pytest
@@ -184,7 +185,7 @@ class TestEndpoints:
         assert response.headers["Location"] == f"/api/v1/webhook-endpoints/{data['id']}"
         assert (data["status"], sorted(data["eventTypes"])) == ("enabled", ["*", "order.confirmed"])
         assert data["secret"].startswith("whsec_")
-        assert Webhook(data["secret"])
+        assert Webhook(data["secret"]).sign("msg_1", datetime.now(UTC), "{}").startswith("v1,")
         shown = {**data, "disabledReason": None}
         del shown["secret"]
         for path in ("/webhook-endpoints", f"/webhook-endpoints/{data['id']}"):

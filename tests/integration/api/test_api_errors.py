@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -63,7 +64,8 @@ def _database_away(customer: Customer, headers: dict[str, str]) -> Response:
 def _overloaded(customer: Customer, headers: dict[str, str]) -> Response:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(api.ingress, "MOST_WAITING", 0)
-        return customer.order(**{name.replace("-", "_"): value for name, value in headers.items()})
+        named: dict[str, Any] = {name.replace("-", "_"): value for name, value in headers.items()}
+        return customer.order(**named)
 
 
 def _raises(error: Exception) -> Callable[..., None]:

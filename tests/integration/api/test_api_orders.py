@@ -3,6 +3,7 @@
 import re
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -10,7 +11,11 @@ import pytest
 from domain.jobs.retry_policy import Errored
 from tests.integration.api.shop import Customer, error_of, fields_of, ids_of, walk
 
-ORDER = {"customerEmail": "ada@example.com", "currency": "USD", "lines": [{"sku": "MUG", "quantity": 2}]}
+ORDER: dict[str, Any] = {
+    "customerEmail": "ada@example.com",
+    "currency": "USD",
+    "lines": [{"sku": "MUG", "quantity": 2}],
+}
 
 
 @pytest.fixture
@@ -146,7 +151,7 @@ class TestIdempotency:
 
     @pytest.mark.parametrize("key", ["", '""', "k" * 256, "k\x01", "k\x7f", "clé", "k\tk"], ids=ascii)
     def test_a_key_that_is_empty_too_long_or_not_printable_is_400(self, buyer: Customer, key: str) -> None:
-        headers = {"Idempotency-Key": key.encode("latin-1"), "X-API-Key": buyer.key.encode()}
+        headers = {b"Idempotency-Key": key.encode("latin-1"), b"X-API-Key": buyer.key.encode()}
         before = buyer.rows()
         response = buyer.shop.client.post("/api/v1/orders", json=ORDER, headers=headers)
         assert fields_of(error_of(response, 400, "VALIDATION_ERROR")) == ["Idempotency-Key"]

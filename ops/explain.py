@@ -1,0 +1,144 @@
+"""How PostgreSQL runs the statements that must stay fast: `python -m ops.explain > docs/operations/explain.md`.
+
+The statements are caught while the domain runs them, on a throw-away server with many rows, so the page cannot drift.
+"""
+
+import re
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import msgspec
+from sqlalchemy import Connection, Engine, event, text
+
+from domain.database import connect
+from domain.ids import new_id
+from domain.jobs.attempts import start_if_due
+from domain.jobs.dead_letters import DeadLetterFilter, find_dead_letters
+from domain.jobs.outbox import ring_due
+from domain.jobs.queries import JobFilter, list_jobs
+from domain.orders.queries import list_orders
+from domain.tenants.keys import ensure_tenant
+from ops.migrate import upgrade
+from ops.stack import Stack
+
+ROWS = 100_000
+TENANTS = 10
+_QUEUES = ["inventory", "email", "webhooks", "reports"]
+
+
+class Case(msgspec.Struct, frozen=True):
+    """One statement: what it is for, and how the domain comes to run it for a tenant."""
+
+    title: str
+    run: Callable[[Connection, UUID], object]
+
+
+def _claim(tx: Connection, _tenant_id: UUID) -> object:
+    ids = tx.execute(text("SELECT job_id FROM outbox ORDER BY job_id LIMIT 100")).scalars().all()
+    return start_if_due(tx, ids, new_id())
+
+
+CASES = [
+    Case("list orders", lambda tx, tenant: list_orders(tx, tenant, status=None, after=None, limit=51)),
+    Case("list jobs", lambda tx, tenant: list_jobs(tx, tenant, JobFilter(), limit=51)),
+    Case("list jobs of one state", lambda tx, tenant: list_jobs(tx, tenant, JobFilter(state="dead"), limit=51)),
+    Case("the relay's ring", lambda tx, _tenant: ring_due(tx, _QUEUES, 100)),
+    Case("a worker's claim of a bundle of 100", _claim),
+    Case("open dead letters", lambda tx, tenant: find_dead_letters(tx, DeadLetterFilter(tenant_id=tenant), 51)),
+]
+
+_SEED = [
+    """
+    INSERT INTO orders (id, tenant_id, idempotency_key, request_hash, customer_email, currency, total, root_job_id,
+                        created_at)
+    SELECT uuidv7(), t.ids[1 + n % cardinality(t.ids)], 'key-' || n, '', 'ada@example.com', 'USD', 100, uuidv7(),
+           now() - make_interval(secs => n)
+      FROM generate_series(1, :rows) AS n, (SELECT CAST(:tenants AS uuid[]) AS ids) AS t
+    """,
+    """
+    INSERT INTO jobs (id, tenant_id, kind, queue, state, args, max_attempts, due_at)
+    SELECT uuidv7(make_interval(secs => n - :rows)), t.ids[1 + n % cardinality(t.ids)], 'email.order_confirmed',
+           'email', CASE WHEN n % 500 < 10 THEN 'dead' WHEN n > :rows / 2 THEN 'queued' ELSE 'succeeded' END, '{}', 3,
+           now() - make_interval(secs => n)
+      FROM generate_series(1, :rows) AS n, (SELECT CAST(:tenants AS uuid[]) AS ids) AS t
+    """,
+    """
+    INSERT INTO outbox (job_id, queue, kind, tenant_id, due_at)
+    SELECT id, queue, kind, tenant_id, due_at FROM jobs WHERE state = 'queued'
+    """,
+    """
+    INSERT INTO dead_letters (id, tenant_id, job_id, kind, fingerprint, cause, snapshot, resolution)
+    SELECT uuidv7(), t.ids[1 + n % cardinality(t.ids)], uuidv7(), 'email.order_confirmed', md5(CAST(n % 50 AS text)),
+           'attempts', '{}', CASE WHEN n % 200 < 10 THEN NULL ELSE 'replayed' END
+      FROM generate_series(1, :rows) AS n, (SELECT CAST(:tenants AS uuid[]) AS ids) AS t
+    """,
+    "ANALYZE",
+]
+
+
+def seed(engine: Engine, rows: int) -> UUID:
+    """So many orders, jobs and dead letters of ten tenants; half of the jobs wait. Answers one of the tenants."""
+    with engine.begin() as tx:
+        tenants = [ensure_tenant(tx, f"tenant-{number}") for number in range(TENANTS)]
+        for statement in _SEED:
+            given = {"rows": rows, "tenants": tenants}
+            tx.execute(text(statement), {name: value for name, value in given.items() if f":{name}" in statement})
+    return tenants[0]
+
+
+def plan(engine: Engine, case: Case, tenant_id: UUID) -> list[str]:
+    """The plan of the case's last statement, as it was run; nothing of it stays."""
+    with engine.connect() as tx:
+        with _caught(tx) as statements:
+            case.run(tx, tenant_id)
+        tx.rollback()
+        statement, parameters = statements[-1]
+        lines = tx.exec_driver_sql(f"EXPLAIN (ANALYZE, COSTS OFF, BUFFERS OFF) {statement}", parameters)
+        return [_IDS.sub("'{...}'::uuid[]", line) for line in lines.scalars()]
+
+
+@contextmanager
+def _caught(tx: Connection) -> Iterator[list[tuple[str, Any]]]:
+    found: list[tuple[str, Any]] = []
+
+    def note(_connection: object, _cursor: object, statement: str, parameters: Any, *_: object) -> None:
+        found.append((statement, parameters))
+
+    event.listen(tx, "before_cursor_execute", note)
+    try:
+        yield found
+    finally:
+        event.remove(tx, "before_cursor_execute", note)
+
+
+def main() -> None:
+    """Prints the page."""
+    with tempfile.TemporaryDirectory() as folder, Stack(Path(folder) / "stack") as stack:
+        upgrade(stack.database_url)
+        engine = connect(stack.database_url, process="explain")
+        tenant_id = seed(engine, ROWS)
+        print(_HEADING.format(rows=ROWS, tenants=TENANTS))
+        for case in CASES:
+            plan(engine, case, tenant_id)  # once for the caches
+            body = "\n".join(plan(engine, case, tenant_id))
+            sys.stdout.write(f"\n## {case.title.capitalize()}\n\n```\n{body}\n```\n")
+        engine.dispose()
+
+
+_HEADING = """# How the statements that must stay fast are run
+
+Written by `python -m ops.explain > docs/operations/explain.md`, on a server of its own with {rows:,} orders, {rows:,}
+jobs (half of them wait in the outbox) and {rows:,} dead letters of {tenants} tenants. Each plan is that of the
+statement as the domain runs it, the second time; long lists of ids are cut. On a running system, put
+`EXPLAIN (ANALYZE, COSTS OFF, BUFFERS OFF)` before a statement in `psql "$DATABASE_URL"`, within `BEGIN; ...; ROLLBACK;`
+for those that write."""
+_IDS = re.compile(r"'\{[0-9a-f-]{36},[^']*\}'::uuid\[\]")
+
+
+if __name__ == "__main__":
+    main()

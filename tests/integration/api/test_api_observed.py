@@ -1,0 +1,236 @@
+"""Seen from outside: request ids, the log line of a request, the stack of a failure, and metrics without raw ids."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from uuid import UUID, uuid4
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+from structlog.typing import EventDict
+
+from domain.ids import new_id
+from tests.integration.api.shop import Customer, Shop, error_of
+
+ROOT = Path(__file__).parents[3]
+
+
+class TestRequestId:
+    @pytest.mark.parametrize("given", ["abc-12345", "A.b_c-7890", "x" * 128, "01a1fc33-5efc-7084-a313-92be393c2278"])
+    def test_a_well_formed_one_comes_back_under_both_names(self, customer: Customer, given: str) -> None:
+        for name in ("X-Request-ID", "X-Correlation-ID", "x-request-id"):
+            response = customer.get("/orders", headers={name: given})
+            assert response.headers["X-Request-ID"] == response.headers["X-Correlation-ID"] == given
+
+    def test_the_request_id_wins_over_the_correlation_id_if_it_is_well_formed(self, customer: Customer) -> None:
+        both = {"X-Request-ID": "request-1", "X-Correlation-ID": "correlation-1"}
+        assert customer.get("/orders", headers=both).headers["X-Request-ID"] == "request-1"
+        bad = {**both, "X-Request-ID": "short"}
+        assert customer.get("/orders", headers=bad).headers["X-Request-ID"] == "correlation-1"
+
+    @pytest.mark.parametrize(
+        "given", ["", "short", "x" * 129, "has space in it", "semi;colon;", "quo\"te'd-id", "<b>bold</b>"]
+    )
+    def test_any_other_is_replaced_by_a_fresh_one(self, customer: Customer, given: str) -> None:
+        first, second = (customer.get("/orders", headers={"X-Request-ID": given}) for _ in range(2))
+        assert UUID(first.headers["X-Request-ID"]).version == 7
+        assert first.headers["X-Request-ID"] != second.headers["X-Request-ID"]
+
+    def test_it_is_on_every_answer_whatever_became_of_the_request(
+        self, customer: Customer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("api.routes.orders.list_orders", lambda *_, **__: 1 / 0)
+        named = {"X-Request-ID": "trace-me-please"}
+        for method, path, status in (
+            ("GET", "/nope", 404),
+            ("DELETE", "/api/v1/orders", 405),
+            ("GET", "/api/v1/orders", 500),
+            ("GET", "/livez", 200),
+            ("GET", "/metrics", 200),
+            ("GET", "/api-docs", 200),
+        ):
+            response = customer.send(method, path, headers=named)
+            assert (response.status_code, response.headers.get_list("X-Request-ID")) == (status, ["trace-me-please"])
+
+    def test_it_travels_with_the_job(self, customer: Customer) -> None:
+        customer.stocked()
+        parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+        job_id = customer.order(X_Request_ID="order-trace-1", traceparent=parent).json()["data"]["job"]["id"]
+        sql = "SELECT trace_context FROM jobs WHERE id = :id"
+        assert customer.shop.scalar(sql, id=job_id) == {"requestId": "order-trace-1", "traceparent": parent}
+        customer.shop.work(UUID(job_id))
+        mail = "SELECT trace_context FROM jobs WHERE kind = 'email.order_confirmed' AND tenant_id = :id"
+        assert customer.shop.scalar(mail, id=customer.tenant_id)["requestId"] == "order-trace-1"
+        body = {"type": "orders", "from": "2026-01-01T00:00:00Z", "to": "2026-02-01T00:00:00Z"}
+        report_job = customer.post("/reports", body, X_Correlation_ID="report-trace-1").json()["data"]["jobId"]
+        assert customer.shop.scalar(sql, id=report_job) == {"requestId": "report-trace-1"}
+
+
+class TestLog:
+    def test_a_request_is_one_line_with_its_facts_and_none_of_its_secrets(
+        self, customer: Customer, logs: list[EventDict]
+    ) -> None:
+        customer.stocked()
+        logs.clear()
+        order_id = customer.ordered()[0]
+        customer.get(f"/orders/{order_id}", headers={"X-Request-ID": "log-me-please", "User-Agent": "curl/8"})
+        posted, read = (entry for entry in logs if entry["event"] == "http_request")
+        assert read.pop("duration") > 0
+        assert read == {
+            "event": "http_request",
+            "log_level": "info",
+            "requestId": "log-me-please",
+            "correlationId": "log-me-please",
+            "method": "GET",
+            "url": f"/api/v1/orders/{order_id}",
+            "route": "/api/v1/orders/{order_id}",
+            "statusCode": 200,
+            "ip": "testclient",
+            "userAgent": "curl/8",
+            "tenantId": str(customer.tenant_id),
+        }
+        assert (posted["method"], posted["statusCode"]) == ("POST", 202)
+        assert customer.key not in repr(logs)
+        assert "ada@example.com" not in repr(logs)
+
+    def test_probes_are_not_logged(self, shop: Shop, logs: list[EventDict]) -> None:
+        for path in ("/livez", "/readyz", "/health", "/health/ready", "/ready", "/metrics"):
+            shop.client.get(path)
+        assert logs == []
+
+    @pytest.mark.parametrize("log_format", ["json", "console"])
+    def test_a_failure_is_logged_with_its_stack_under_its_request_id_and_without_secrets(
+        self, shop: Shop, log_format: str
+    ) -> None:
+        key = shop.customer().key
+        done = subprocess.run(
+            [sys.executable, "-c", FAILING, shop.settings.database_url, log_format, key],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=True,
+        )
+        log = done.stdout
+        assert "Traceback" in log
+        assert "in _divide" in log
+        password = re.findall(r":([^:@]+)@", shop.settings.database_url)[0]
+        for secret in (key, password, "ada@example.com"):
+            assert secret not in log + done.stderr
+        if log_format == "json":
+            lines = [json.loads(line) for line in log.splitlines()]
+            (failure,) = (line for line in lines if line["event"] == "request.failed")
+            assert (failure["level"], failure["request_id"], failure["code"]) == (
+                "error",
+                "fail-me-please",
+                "INTERNAL_ERROR",
+            )
+            assert (failure["method"], failure["path"]) == ("GET", "/divide")
+            assert "in _divide" in failure["exception"]
+            (request,) = (line for line in lines if line["event"] == "http_request")
+            assert (request["requestId"], request["statusCode"]) == ("fail-me-please", 500)
+            assert {line["service"] for line in lines} == {"longshore-api"}
+        else:
+            assert "fail-me-please" in log
+
+
+#: A process with the logging that is served, and a route that fails in SQL with a customer's address as parameter.
+FAILING = """
+import base64
+import sys
+
+from litestar import get
+from litestar.di import NamedDependency
+from litestar.testing import TestClient
+from sqlalchemy import Engine, text
+
+from api.app import create_app
+from ops.settings import Settings
+from ops.telemetry import configure_logging
+
+_, url, log_format, key = sys.argv
+configure_logging(level="info", log_format=log_format, process="api", environment="test", version="0")
+
+@get("/divide", sync_to_thread=True)
+def _divide(engine: NamedDependency[Engine]) -> None:
+    with engine.connect() as connection:
+        connection.execute(text("SELECT 1 / length('') WHERE :email <> ''"), {"email": "ada@example.com"})
+
+secret_key = base64.b64encode(bytes(32)).decode()
+settings = Settings(database_url=url, redis_url="redis://127.0.0.1:1/0", secret_key=secret_key)
+app = create_app(settings)
+app.register(_divide)
+with TestClient(app, raise_server_exceptions=False) as client:
+    headers = {"X-Request-ID": "fail-me-please", "X-API-Key": key}
+    assert client.get("/divide", headers=headers).status_code == 500
+"""
+
+
+class TestMetrics:
+    def test_requests_are_counted_by_the_template_of_their_route(self, customer: Customer) -> None:
+        labels = {"method": "GET", "route": "/api/v1/orders/{order_id}", "status": "404"}
+        before = self._value(customer, "http_requests_total", labels)
+        timed = self._value(customer, "http_request_duration_seconds_count", {**labels, "status": ""})
+        for _ in range(3):
+            error_of(customer.get(f"/orders/{uuid4()}"), 404, "NOT_FOUND")
+        assert self._value(customer, "http_requests_total", labels) - before == 3
+        again = self._value(customer, "http_request_duration_seconds_count", {**labels, "status": ""})
+        assert again - timed == 3
+
+    def test_no_label_holds_what_a_caller_made_up(self, customer: Customer) -> None:
+        made_up = str(new_id())
+        customer.get(f"/orders/{made_up}")
+        customer.send("GET", f"/nope/{made_up}")
+        customer.send("GET", f"/errors/{made_up}")
+        customer.send("GET", f"/api-docs/{made_up}")
+        customer.send("DELETE", f"/api/v1/orders/{made_up}")
+        error_of(customer.send("BREW", "/api/v1/orders"), 405, "METHOD_NOT_ALLOWED")
+        text = customer.shop.client.get("/metrics").text
+        assert made_up not in text
+        assert "BREW" not in text
+        assert self._value(customer, "http_requests_total", {"method": "_OTHER", "route": "unmatched", "status": "405"})
+        routes = {
+            sample.labels["route"]
+            for family in text_string_to_metric_families(text)
+            for sample in family.samples
+            if "route" in sample.labels
+        }
+        assert "unmatched" in routes
+        assert [route for route in routes if re.search(r"[0-9a-f]{8}-", route)] == []
+
+    def test_the_depth_of_every_queue_is_told(self, customer: Customer) -> None:
+        def due() -> float:
+            customer.shop.client.app.dependencies["depths"].dependency()._read_at = float("-inf")
+            return self._value(customer, "longshore_queue_depth", {"queue": "inventory", "state": "due"})
+
+        customer.stocked()
+        before = due()
+        customer.ordered()
+        assert due() - before == 1
+        text = customer.shop.client.get("/metrics").text
+        queues = set(re.findall(r'longshore_queue_depth{queue="(\w+)",state="due"}', text))
+        assert {"inventory", "email", "webhooks", "reports"} <= queues
+        assert "longshore_outbox_oldest_seconds" in text
+
+    def test_accepted_orders_and_keys_are_counted(self, customer: Customer) -> None:
+        customer.stocked()
+        names = ("longshore_orders_accepted_total", "longshore_idempotency_total")
+        before = [self._value(customer, name, {"outcome": "replayed"} if "idem" in name else {}) for name in names]
+        for _ in range(2):
+            customer.order(key="k")
+        after = [self._value(customer, name, {"outcome": "replayed"} if "idem" in name else {}) for name in names]
+        assert [new - old for new, old in zip(after, before, strict=True)] == [1, 1]
+
+    @staticmethod
+    def _value(customer: Customer, name: str, labels: dict[str, str]) -> float:
+        wanted = {label: value for label, value in labels.items() if value}
+        response = customer.shop.client.get("/metrics")
+        assert response.status_code == 200
+        return sum(
+            sample.value
+            for family in text_string_to_metric_families(response.text)
+            for sample in family.samples
+            if sample.name == name and wanted.items() <= sample.labels.items()
+        )

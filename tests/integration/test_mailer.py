@@ -1,0 +1,285 @@
+"""Mail to a real SMTP server that answers what a test tells it: sent once, or sorted into ours, theirs and for good."""
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from email.message import EmailMessage
+from uuid import UUID
+
+import pytest
+from aiosmtpd.controller import Controller
+from aiosmtpd.smtp import SMTP, Envelope, Session
+from sqlalchemy import Engine
+
+from domain.ids import new_id
+from domain.job_kinds import MailOrderConfirmed, MailOrderRejected
+from domain.jobs.retry_policy import DependencyDown, PermanentFailure, RetryLater
+from tests.integration.builders import (  # noqa: F401  # in place of conftest's
+    a_product,
+    a_tenant,
+    accepted,
+    an_order,
+    emptied_database,
+    module_database,
+    resources,
+    running,
+)
+from tests.integration.dev_process import free_port
+from workers.clients.mailer import Mailer
+from workers.context import JobContext
+from workers.handlers.email import mail_order_confirmed, mail_order_rejected
+
+SENDER = "Longshore <orders@longshore.example>"
+JOB = new_id()
+
+
+class Server:
+    """Keeps what it takes, and answers as it is told; an answer is used up by the command it is for."""
+
+    def __init__(self) -> None:
+        self.taken: list[Envelope] = []
+        self.sessions: set[int] = set()
+        self.answers: dict[str, str] = {}
+        self.hangs_up_after_data = False
+
+    async def handle_MAIL(  # noqa: N802  # aiosmtpd's name
+        self, _server: SMTP, session: Session, envelope: Envelope, address: str, _options: list[str]
+    ) -> str:
+        self.sessions.add(id(session))
+        if "MAIL" in self.answers:
+            return self.answers.pop("MAIL")
+        envelope.mail_from = address
+        return "250 OK"
+
+    async def handle_RCPT(  # noqa: N802  # aiosmtpd's name
+        self, _server: SMTP, _session: Session, envelope: Envelope, address: str, _options: list[str]
+    ) -> str:
+        if "RCPT" in self.answers:
+            return self.answers.pop("RCPT")
+        envelope.rcpt_tos.append(address)
+        return "250 OK"
+
+    async def handle_DATA(self, server: SMTP, _session: Session, envelope: Envelope) -> str:  # noqa: N802
+        if "DATA" in self.answers:
+            return self.answers.pop("DATA")
+        self.taken.append(envelope)
+        if self.hangs_up_after_data:
+            assert isinstance(server.transport, asyncio.Transport)
+            server.transport.abort()
+        return "250 OK"
+
+    def headers(self, name: str) -> list[str]:
+        found = []
+        for envelope in self.taken:
+            assert isinstance(envelope.content, bytes)
+            lines = envelope.content.decode().split("\r\n\r\n")[0].split("\r\n")
+            found += [line.partition(": ")[2] for line in lines if line.lower().startswith(f"{name.lower()}:")]
+        return found
+
+
+@contextmanager
+def listening(server: Server, port: int) -> Iterator[None]:
+    controller = Controller(server, hostname="127.0.0.1", port=port, ready_timeout=15)
+    controller.start()
+    try:
+        yield
+    finally:
+        controller.stop()
+
+
+@pytest.fixture
+def server() -> Server:
+    return Server()
+
+
+@pytest.fixture
+def port() -> int:
+    return free_port()
+
+
+@pytest.fixture
+def url(server: Server, port: int) -> Iterator[str]:
+    with listening(server, port):
+        yield f"smtp://127.0.0.1:{port}"
+
+
+@pytest.fixture
+def mailer(url: str) -> Iterator[Mailer]:
+    mailer = Mailer(url, SENDER)
+    yield mailer
+    mailer._drop()
+
+
+def mail(to: str = "ada@example.com") -> EmailMessage:
+    made = EmailMessage()
+    made["To"], made["Subject"] = to, "Your order is confirmed"
+    made.set_content("Thank you: 7 €\n")
+    return made
+
+
+def test_a_mail_is_sent_once_to_its_recipient(server: Server, mailer: Mailer) -> None:
+    mailer.send(mail(), JOB)
+    (envelope,) = server.taken
+    assert (envelope.mail_from, envelope.rcpt_tos) == ("orders@longshore.example", ["ada@example.com"])
+    assert server.headers("From") == [SENDER]
+    assert len(server.headers("Date")) == 1
+
+
+def test_every_attempt_of_a_job_carries_the_same_message_id(server: Server, mailer: Mailer) -> None:
+    mailer.send(mail(), JOB)
+    mailer.send(mail(), JOB)
+    mailer.send(mail(), new_id())
+    first, second, other = server.headers("Message-ID")
+    assert first == second == f"<{JOB}@longshore.example>"
+    assert other != first
+
+
+def test_one_connection_serves_many_mails(server: Server, mailer: Mailer) -> None:
+    for _ in range(3):
+        mailer.send(mail(), JOB)
+    assert len(server.sessions) == 1
+
+
+@pytest.mark.parametrize("command", ["MAIL", "RCPT", "DATA"])
+@pytest.mark.parametrize(
+    ("answer", "meaning"),
+    [
+        ("550 no such mailbox", PermanentFailure),
+        ("552 too large", PermanentFailure),
+        ("451 greylisted", RetryLater),
+        ("452 full", RetryLater),
+        ("421 shutting down", DependencyDown),
+        ("454 no authentication now", DependencyDown),
+    ],
+)
+def test_a_refusal_means_what_its_code_says_and_the_next_mail_goes_out(
+    server: Server, mailer: Mailer, command: str, answer: str, meaning: type[Exception]
+) -> None:
+    server.answers[command] = answer
+    with pytest.raises(meaning, match=answer[:3]):
+        mailer.send(mail(), JOB)
+    assert server.taken == []
+    mailer.send(mail(), JOB)
+    assert len(server.taken) == 1
+
+
+def test_greylisting_is_waited_out_and_names_no_address(server: Server, mailer: Mailer) -> None:
+    server.answers["RCPT"] = "451 <ada@example.com> greylisted"
+    with pytest.raises(RetryLater) as refused:
+        mailer.send(mail(), JOB)
+    assert refused.value.after_s == 300
+    assert "ada" not in str(refused.value)
+
+
+def test_a_server_that_is_not_there_parks_the_lane() -> None:
+    with pytest.raises(DependencyDown) as down:
+        Mailer("smtp://127.0.0.1:1", SENDER).send(mail(), JOB)
+    assert down.value.lane == "smtp"
+
+
+def test_a_server_that_was_restarted_is_found_again(server: Server, port: int) -> None:
+    mailer = Mailer(f"smtp://127.0.0.1:{port}", SENDER)
+    with listening(server, port):
+        mailer.send(mail(), JOB)
+    with pytest.raises(DependencyDown):
+        mailer.send(mail(), JOB)
+    with listening(server, port):
+        mailer.send(mail(), JOB)
+        mailer._drop()
+    assert len(server.taken) == 2
+
+
+def test_an_answer_that_is_lost_after_the_data_is_tried_again_not_taken_for_success(
+    server: Server, mailer: Mailer
+) -> None:
+    server.hangs_up_after_data = True
+    with pytest.raises(OSError, match="closed"):
+        mailer.send(mail(), JOB)
+    server.hangs_up_after_data = False
+    mailer.send(mail(), JOB)
+    assert len(set(server.headers("Message-ID"))) == 1
+
+
+def test_a_login_that_the_server_does_not_offer_parks_the_lane_and_leaves_no_socket(url: str) -> None:
+    with pytest.raises(DependencyDown, match="NotSupported"):
+        Mailer(url.replace("smtp://", "smtp://user:secret@"), SENDER).send(mail(), JOB)
+
+
+def test_encryption_that_the_server_does_not_offer_parks_the_lane_and_sends_nothing(url: str, server: Server) -> None:
+    with pytest.raises(DependencyDown, match="NotSupported"):
+        Mailer(url.replace("smtp://", "smtp+starttls://"), SENDER).send(mail(), JOB)
+    assert server.taken == []
+
+
+@pytest.mark.parametrize(
+    "address", ["ada@example.com\r\nBcc: eve@example.com", "ada@example.com\nX: y", "a\r@b.example"]
+)
+def test_an_address_cannot_bring_headers_of_its_own(address: str) -> None:
+    with pytest.raises(ValueError, match="linefeed or carriage return"):
+        mail(address)
+
+
+def test_a_mail_that_names_nobody_is_given_up_not_tried_again(server: Server, mailer: Mailer) -> None:
+    with pytest.raises(PermanentFailure):
+        mailer.send(mail(""), JOB)
+    assert server.taken == []
+
+
+# ---- what customers get
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "ada@example.com, eve@example.com",
+        "ada,eve@example.com",
+        "eve;ada@example.com",
+        "<eve@example.com>",
+        "Ada <eve@example.com>",
+        "ada@example.com\r\nBcc: eve@example.com",
+        "<>",
+        "@",
+        "",
+    ],
+)
+def test_an_order_is_never_told_to_anyone_but_its_customer(
+    engine: Engine, url: str, server: Server, address: str
+) -> None:
+    """Whatever the API let pass: what is no single mailbox gets no mail, and no second attempt."""
+    with pytest.raises(PermanentFailure):
+        _tell(engine, url, address)
+    assert server.taken == []
+
+
+def test_the_customer_reads_what_was_ordered_and_what_it_costs(engine: Engine, url: str, server: Server) -> None:
+    job_id = _tell(engine, url, "ada@example.com")
+    text = str(server.taken[0].content)
+    assert "2 x LAMP at 19.99 EUR" in text
+    assert "Total: 39.98 EUR" in text
+    assert server.headers("Message-ID") == [f"<{job_id}@longshore.example>"]
+
+
+def test_a_rejected_order_is_told_too(engine: Engine, url: str, server: Server) -> None:
+    _tell(engine, url, "ada@example.com", rejected=True)
+    assert "2 x LAMP" in str(server.taken[0].content)
+    assert "out of stock" in str(server.taken[0].content).replace("=\\r\\n", "")
+
+
+def _tell(engine: Engine, url: str, address: str, *, rejected: bool = False) -> UUID:
+    """The handler of the mail runs for an order of this customer. Answers the job's id."""
+    tenant_id = a_tenant(engine)
+    a_product(engine, tenant_id)
+    (order,) = accepted(engine, [an_order(tenant_id, {"LAMP": 2}, customer_email=address)])
+    payload = MailOrderRejected(order.order_id) if rejected else MailOrderConfirmed(order.order_id)
+    job = running(engine, tenant_id, payload)
+    given = resources(engine, url)
+    ctx = JobContext(job, given, 30.0)
+    try:
+        if isinstance(payload, MailOrderRejected):
+            mail_order_rejected(payload, ctx)
+        else:
+            mail_order_confirmed(payload, ctx)
+    finally:
+        ctx.close()
+        given.mailer._drop()
+    return job.id
