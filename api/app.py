@@ -31,6 +31,8 @@ from ops.telemetry import log
 logger = log(__name__)
 
 STATIC = Path(__file__).parent / "static"
+#: Business routes live here: the version of the contract, which links and clients carry, not a setting.
+PREFIX = "/api/v1"
 #: One connection per thread that may serve a request.
 POOL_SIZE = 20
 STATEMENT_TIMEOUT_MS = 5_000
@@ -46,7 +48,7 @@ def create_app(settings: Settings, schema: str | None = None) -> Litestar:
     readiness = Readiness(engine, bell, settings.required_for_readiness, schema)
     ingress = Ingress(intake_engine, bell.ring)
     business = Router(
-        settings.api_prefix,
+        PREFIX,
         route_handlers=[module.router for module in (orders, jobs, products, reports, webhook_endpoints, dead_letters)],
         middleware=[KeyAuthentication, JsonOnly()],
         before_request=admit,
@@ -68,7 +70,7 @@ def create_app(settings: Settings, schema: str | None = None) -> Litestar:
         },
         exception_handlers={HTTPException: answer_error, Exception: answer_error},
         lifespan=[_lifespan(bell, ingress, readiness, (engine, intake_engine))],
-        openapi_config=describe(settings.api_prefix, "/api-docs/assets"),
+        openapi_config=describe(PREFIX, "/api-docs/assets"),
         request_max_body_size=settings.max_body_bytes,
         logging_config=None,
         debug=False,

@@ -50,8 +50,8 @@ class KeyRing:
         return found
 
     def _find(self, parts: KeyParts) -> Caller | None:
-        with self._engine.connect() as connection:
-            return find_caller(connection, parts)
+        with self._engine.begin() as tx:
+            return find_caller(tx, parts)
 
 
 class KeyAuthentication(AbstractAuthenticationMiddleware):

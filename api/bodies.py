@@ -5,17 +5,36 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta, Struct
 
+#: Where a type says in words what a value of it must be; msgspec would only quote its pattern.
+MUST = "must"
+
 # `$` alone also matches before a newline at the end, in Python though not in JSON Schema.
 Sku = Annotated[
-    str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$(?!\n)", description="Stock keeping unit", examples=["MUG-1"])
+    str,
+    Meta(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$(?!\n)",
+        description="Stock keeping unit",
+        examples=["MUG-1"],
+        extra={MUST: "must be 1 to 64 letters, digits, dots, dashes or underscores, the first a letter or digit"},
+    ),
 ]
-Currency = Annotated[str, Meta(pattern=r"^[A-Z]{3}$(?!\n)", description="ISO 4217", examples=["USD"])]
+Currency = Annotated[
+    str,
+    Meta(
+        pattern=r"^[A-Z]{3}$(?!\n)",
+        description="ISO 4217",
+        examples=["USD"],
+        extra={MUST: "must be three capital letters, as in ISO 4217"},
+    ),
+]
 Email = Annotated[
     str,
     Meta(
-        pattern=r"^[^\s@\x00-\x1f\x7f]{1,64}@[^\s@\x00-\x1f\x7f]+\.[^\s@\x00-\x1f\x7f]+$(?!\n)",
+        # One mailbox, as HTML's e-mail field takes it (WHATWG HTML, 4.10.5.1.5), under a domain with a dot.
+        pattern=r"^[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@[A-Za-z0-9-]{1,63}(\.[A-Za-z0-9-]{1,63})+$(?!\n)",
         max_length=254,
         examples=["ada@example.com"],
+        extra={MUST: "must be an e-mail address"},
     ),
 ]
 Name = Annotated[str, Meta(min_length=1, max_length=200)]

@@ -130,8 +130,11 @@ class Failure(Struct, frozen=True):
 def answer_error(request: Request[Any, Any, Any], error: Exception) -> Response[Problem]:
     """The one exception handler. Nothing of a driver or a stack trace reaches the caller; both are in the log."""
     failure = classify(request, error)
-    if failure.status >= 500:
-        logger.error("request.failed", code=failure.code, path=request.url.path, method=request.method, exc_info=error)
+    seen = {"code": failure.code, "path": request.url.path, "method": request.method}
+    if failure.status == 503:  # an outage or a crowd: one line per request says enough
+        logger.warning("request.refused", error=type(error).__name__, **seen)
+    elif failure.status >= 500:
+        logger.error("request.failed", exc_info=error, **seen)
     return problem(request, failure, _headers(failure, error))
 
 

@@ -8,6 +8,7 @@ import msgspec
 from litestar.exceptions import SerializationException
 from msgspec import Struct
 
+from api.bodies import MUST
 from domain.errors import Violation
 
 _AT = re.compile(r" - at `[^`]*`$")
@@ -72,7 +73,13 @@ def _collect_leaf(kind: Any, value: Any, path: str) -> Iterator[Violation]:
     try:
         msgspec.convert(value, kind)
     except msgspec.ValidationError as error:
-        yield Violation(path, _AT.sub("", str(error)))
+        yield Violation(path, _in_words(kind) if "regex" in str(error) else _AT.sub("", str(error)))
+
+
+def _in_words(kind: Any) -> str:
+    """What a value of this type must be, as the type itself says; nobody reads a pattern."""
+    said = [meta.extra[MUST] for meta in getattr(kind, "__metadata__", ()) if meta.extra and MUST in meta.extra]
+    return said[0] if said else "is not well-formed"
 
 
 def _struct_items(kind: Any) -> type[Struct] | None:

@@ -59,13 +59,13 @@ class IdempotencyKeyReused(LongshoreError):
 
 
 class InvalidState(LongshoreError):
-    """{resource} is {state}: it can no longer be {verb}."""
+    """{resource} is {state} and cannot be {verb}."""
 
     code = "INVALID_STATE"
 
 
 class OrderNotCancellable(InvalidState):
-    """The order is {state}: it can no longer be cancelled."""
+    """The order is {state} and cannot be cancelled."""
 
     code = "ORDER_NOT_CANCELLABLE"
 

@@ -38,7 +38,6 @@ class Settings(msgspec.Struct, frozen=True, rename="upper", kw_only=True):
     environment: Literal["development", "production", "test"] = "development"
     host: str = "127.0.0.1"
     port: Port = 8000
-    api_prefix: str = "/api/v1"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["json", "console"] = "json"
     #: How long SIGTERM may take before the process leaves with exit code 1.
@@ -153,10 +152,6 @@ def _networks(text: str) -> list[IPv4Network | IPv6Network]:
     return [ip_network(word) for word in _words(text)]
 
 
-def _prefix(text: str) -> str:
-    return "" if text.startswith("/") and not text.endswith("/") else "must start with / and not end with /"
-
-
 def _dependencies(text: str) -> str:
     unknown = set(_words(text)) - {"postgresql", "redis"}
     return f"unknown {', '.join(sorted(unknown))}; postgresql and redis are known" if unknown else ""
@@ -178,7 +173,6 @@ _CHECKS: dict[str, Callable[[str], str]] = {
     "redis_url": _url("redis", "rediss", "unix"),
     "smtp_url": _url("smtp", "smtp+starttls", "smtps"),
     "reports_url": _url("file", "s3"),
-    "api_prefix": _prefix,
     "ready_requires": _dependencies,
     "secret_key": _readable(_secret),
     "webhook_allow_networks": _readable(_networks),

@@ -44,6 +44,7 @@ QUEUE_DEPTH = Gauge("longshore_queue_depth", "Jobs by queue and state, from Post
 OUTBOX_OLDEST = Gauge("longshore_outbox_oldest_seconds", "Age of the oldest obligation nobody has rung.", ["queue"])
 BUILD = Gauge("longshore_build_info", "1, labelled with the version that runs.", ["version"])
 
+_SAME_ON_EVERY_LINE = ("environment", "service", "version")
 _SECRET_WORDS = ("secret", "password", "token", "authorization", "api_key", "apikey", "dsn", "email")
 
 
@@ -61,7 +62,10 @@ def configure_logging(*, level: str, log_format: str, process: str, environment:
     rendered: list[Any] = (
         [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
         if log_format == "json"
-        else [structlog.dev.ConsoleRenderer(colors=True, exception_formatter=structlog.dev.plain_traceback)]
+        else [
+            without_repetition,
+            structlog.dev.ConsoleRenderer(colors=True, exception_formatter=structlog.dev.plain_traceback),
+        ]
     )
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
@@ -80,6 +84,16 @@ def configure_logging(*, level: str, log_format: str, process: str, environment:
     for chatty in ("dramatiq", "aiohttp.access", "mail.log", "granian.access", "_granian"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
     BUILD.labels(version).set(1)
+
+
+def without_repetition(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """For one reader at a terminal: what is the same on every line is left out, and so is an id's second name."""
+    for name in _SAME_ON_EVERY_LINE:
+        event.pop(name, None)
+    for name in ("correlationId", "request_id"):
+        if name in event and event[name] == event.get("requestId"):
+            del event[name]
+    return event
 
 
 def redact(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

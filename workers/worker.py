@@ -1,11 +1,14 @@
 """The worker process: consumers hear bells, threads run bundles, one thread records, one proves that it lives."""
 
+import sys
+
 import dramatiq
 from redis import Redis
 from sqlalchemy import Engine
 
 import workers.handlers  # noqa: F401  # registers them
 from domain.database import connect
+from domain.jobs.kind import KINDS
 from domain.reports.store import ReportStore
 from ops.settings import Settings
 from workers.broker import ACTOR, DoorbellBroker, connect_redis, ring_relay
@@ -16,6 +19,7 @@ from workers.executor import Executor
 from workers.holdings import Holdings
 from workers.lifecycle import Lifecycle
 from workers.recorder import Recorder
+from workers.registry import HANDLERS
 from workers.vitals import Vitals
 
 #: What is left of the time to stop, once running jobs have had their share: handing back, writing outcomes, leaving.
@@ -24,6 +28,8 @@ HAND_BACK_S = 5.0
 
 def run_worker(settings: Settings, queues: list[str]) -> None:
     """A worker process that listens on these queues."""
+    if missing := sorted(kind.name for kind in KINDS.values() if kind.queue in queues and kind.name not in HANDLERS):
+        sys.exit(f"no handler in workers/handlers does {', '.join(missing)}: its jobs would die here")
     threads = settings.worker_threads
     # Two per thread (a handler may read beside its transaction), the recorder's, the vitals', a health probe's.
     engine = connect(settings.database_url, process="worker", pool_size=2 * threads + 3, pool_timeout_s=30.0)

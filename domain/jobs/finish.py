@@ -119,7 +119,8 @@ _FINISH = text(
                due_at = coalesce(d.due_at, j.due_at),
                finished_at = CASE WHEN d.due_at IS NULL OR j.cancel_requested_at IS NOT NULL
                                   THEN clock_timestamp() END,
-               result = CAST(d.result AS jsonb), last_error = coalesce(CAST(d.error AS jsonb), j.last_error)
+               result = CAST(d.result AS jsonb), last_error = CASE WHEN d.state <> 'succeeded'
+                                 THEN coalesce(CAST(d.error AS jsonb), j.last_error) END
           FROM decided AS d JOIN held ON held.id = d.id
          WHERE j.id = d.id AND j.claim = d.claim AND j.id BETWEEN :lowest AND :highest
      RETURNING j.*, held.attempt AS number, d.outcome, d.cause, d.error_class, d.error_message, d.fingerprint,

@@ -5,6 +5,7 @@ confirmed, 7 timeout, 130 Ctrl-C. Commands import what they need when they run, 
 """
 
 import sys
+from typing import Annotated
 
 import typer
 
@@ -17,18 +18,31 @@ app = typer.Typer(
     help="Takes orders in, and gets every piece of work behind them done.",
 )
 
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        from ops.telemetry import VERSION  # noqa: PLC0415  # help does not need it
+
+        typer.echo(f"longshore {VERSION}")
+        raise typer.Exit
+
+
+Version = Annotated[bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Say which one it is.")]
+
+
+@app.callback()
+def _longshore(version: Version = False) -> None:
+    """What may stand before a command."""
+
+
 app.command("up")(up.up)
 app.command("demo")(demo.demo)
 app.command("doctor")(doctor.doctor)
+app.command("queues")(queues.queues)
+app.command("workers")(workers.workers)
+app.command("outbox")(outbox.outbox)
 processes.add_to(app)
-for _name, _group in {
-    "dlq": dlq,
-    "jobs": jobs,
-    "queues": queues,
-    "workers": workers,
-    "outbox": outbox,
-    "keys": keys,
-}.items():
+for _name, _group in {"dlq": dlq, "jobs": jobs, "keys": keys}.items():
     app.add_typer(_group.app, name=_name)
 
 

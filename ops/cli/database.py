@@ -1,6 +1,7 @@
 """The command line's connection to PostgreSQL: opened for one command and closed with it. Its silence is one line."""
 # ruff: noqa: PLC0415  # lazy: `--help` shall not wait for the database driver
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -39,7 +40,7 @@ def silence_of(error: Exception) -> tuple[ExitCode, str] | None:
     from sqlalchemy.exc import TimeoutError as PoolTimeout
 
     if isinstance(error, PoolTimeout):
-        return ExitCode.ERROR, "The database does not answer."
+        return ExitCode.ERROR, f"The database does not answer.{_hint()}"
     return _judged(error.orig) if isinstance(error, DBAPIError) else None
 
 
@@ -49,9 +50,19 @@ def _judged(error: BaseException | None) -> tuple[ExitCode, str] | None:
     if state in _NOT_ALLOWED or "authentication failed" in first_line:
         return ExitCode.AUTH, f"The database refuses us: {first_line}"
     if state is None:
-        return ExitCode.ERROR, f"The database does not answer: {first_line}"
+        return ExitCode.ERROR, f"The database does not answer: {first_line}{_hint()}"
     if state in _NOT_MIGRATED:
         return ExitCode.ERROR, "The database does not have our tables: it has to be migrated first."
     if state in _INTERRUPTED or state.startswith(("08", "53", "57")):
         return ExitCode.ERROR, f"The database was interrupted, try again: {first_line}"
     return None
+
+
+def _hint() -> str:
+    """Where `longshore up` told us of the database, it is the one to ask for."""
+    from ops.dev.program import typed
+    from ops.settings import DATA, DEV_ENV, read_env_file
+
+    if os.environ.get("DATABASE_URL") or not read_env_file(DEV_ENV).get("DATABASE_URL"):
+        return ""
+    return f" ({DEV_ENV} says that it is there: is `{typed('up', DATA)}` running?)"

@@ -8,13 +8,15 @@ import typer
 
 from ops.cli.confirm import confirm, counted
 from ops.cli.database import database
-from ops.cli.options import By, Json, Limit, Reason, Yes, operator, read_moment
+from ops.cli.options import By, Json, Limit, Reason, Yes, operator, read_id, read_moment, refuse_unknown
 from ops.cli.output import Output, answering
 
 app = typer.Typer(no_args_is_help=True, help="Dead letters: see why jobs gave up; replay, edit or discard them.")
 
-Id = Annotated[UUID, typer.Argument(metavar="ID", help="A dead letter.", show_default=False)]
-Ids = Annotated[list[UUID] | None, typer.Argument(metavar="ID", help="Dead letters.", show_default=False)]
+Id = Annotated[UUID, typer.Argument(metavar="ID", parser=read_id, help="A dead letter.", show_default=False)]
+Ids = Annotated[
+    list[UUID] | None, typer.Argument(metavar="ID", parser=read_id, help="Dead letters.", show_default=False)
+]
 Kind = Annotated[str | None, typer.Option("--kind", help="Only jobs of this kind.")]
 Fingerprint = Annotated[str | None, typer.Option("--fingerprint", help="Only this fault, as `cases` lists it.")]
 Since = Annotated[str | None, typer.Option("--since", help="Only those who died since then: 1h, 7d, or an ISO time.")]
@@ -61,7 +63,8 @@ def list_(
         from ops.cli.records import dead_letter_record
 
         rows = find_dead_letters(tx, _wanted(kind, fingerprint, since, all_resolutions), limit)
-        out.records([dead_letter_record(row) for row in rows], _LIST, "No dead letters match.")
+        empty = "" if rows else _nothing(kind, fingerprint, since)
+        out.records([dead_letter_record(row) for row in rows], _LIST, empty)
 
 
 @app.command()
@@ -82,7 +85,8 @@ def cases(
         from ops.cli.records import masked, record
 
         rows = group_dead_letters(tx, _wanted(kind, fingerprint, since, all_resolutions), limit)
-        out.records([masked(record(row)) for row in rows], _CASES, "No dead letters match.")
+        empty = "" if rows else _nothing(kind, fingerprint, since)
+        out.records([masked(record(row)) for row in rows], _CASES, empty)
 
 
 @app.command()
@@ -122,7 +126,7 @@ def replay(  # noqa: PLR0913  # one per option
         found = triage.chosen(engine, ids or [], everything, _wanted(kind, fingerprint, since))
         if dry_run:
             raise typer.Exit(triage.preview(engine, found, everything, out, "replayed"))
-        if everything and found:
+        if found:
             confirm(f"Replay {counted(len(found), 'dead letter')}?", yes)
         who = operator(by)
         tally = triage.act_on_each(engine, found, lambda tx, letter: replay_if_open(tx, letter, who, reason))
@@ -188,6 +192,11 @@ def discard(  # noqa: PLR0913  # one per option
         who = operator(by)
         tally = triage.act_on_each(engine, found, lambda tx, letter: discard_if_open(tx, letter, who, reason))
         raise typer.Exit(triage.report(out, tally, "discarded"))
+
+
+def _nothing(kind: str | None, fingerprint: str | None, since: str | None) -> str:
+    refuse_unknown(kind)
+    return "No dead letters match." if kind or fingerprint or since else "There are no dead letters."
 
 
 def _wanted(kind: str | None, fingerprint: str | None, since: str | None, all_resolutions: bool = False) -> Any:

@@ -8,10 +8,12 @@ from sqlalchemy import Connection
 
 from domain.jobs.queries import attempts_of, get_job, get_obligation
 from domain.jobs.retry_now import latest_dead_letter_of
+from domain.lanes.lanes import list_lanes
+from ops.cli.outbox import holds
 from ops.cli.output import Output, cell
 from ops.cli.records import TIMELINE, attempt_record, job_record, masked, record
 
-_APART = {"args", "timeline", "obligation", "lastError", "progress", "result", "traceContext"}
+_APART = {"waitsFor", "args", "timeline", "obligation", "lastError", "progress", "result", "traceContext"}
 
 
 def load(tx: Connection, job_id: UUID) -> dict[str, Any]:
@@ -24,6 +26,7 @@ def load(tx: Connection, job_id: UUID) -> dict[str, Any]:
         "args": masked(job.args),
         "traceContext": job.trace_context,
         "obligation": record(obligation) if obligation else None,
+        "waitsFor": _waits_for(tx, obligation.lane) if obligation and obligation.lane else None,
         "deadLetterId": letter.id if letter else None,
         "deadLetterResolution": letter.resolution if letter else None,
         "timeline": [attempt_record(row) for row in attempts_of(tx, [job_id])[job_id]],
@@ -38,10 +41,20 @@ def show(out: Output, page: dict[str, Any]) -> None:
         if page[name] is not None:
             out.say(f"\n{name}\n{msgspec.json.format(msgspec.json.encode(page[name]), indent=2).decode()}")
     out.say(f"\noutbox  {_obligation(page['obligation'])}")
+    if page["waitsFor"]:
+        out.say(f"held    {page['waitsFor']}")
     if page["timeline"]:
         out.say("\nattempts")
         out.table(page["timeline"], TIMELINE)
     return None
+
+
+def _waits_for(tx: Connection, lane: str) -> str | None:
+    """Why nobody is rung for a job of this lane, if that is so."""
+    row = next((row for row in list_lanes(tx) if row.name == lane), None)
+    if row is None or not holds(row):
+        return None
+    return "its lane is disabled" if row.state == "disabled" else f"its lane is parked until {cell(row.parked_until)}"
 
 
 def _obligation(row: dict[str, Any] | None) -> str:

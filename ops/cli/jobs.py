@@ -9,12 +9,12 @@ import typer
 from domain.jobs.state_machine import JobState
 from ops.cli.confirm import confirm
 from ops.cli.database import database
-from ops.cli.options import By, Json, Limit, Reason, Yes, operator
+from ops.cli.options import By, Json, Limit, Reason, Yes, operator, read_id, refuse_unknown
 from ops.cli.output import answering
 
 app = typer.Typer(no_args_is_help=True, help="Jobs: list, show, retry now, cancel, watch.")
 
-Id = Annotated[UUID, typer.Argument(metavar="ID", help="A job.", show_default=False)]
+Id = Annotated[UUID, typer.Argument(metavar="ID", parser=read_id, help="A job.", show_default=False)]
 
 _LIST = {
     "id": "id",
@@ -34,7 +34,9 @@ def list_(
     state: Annotated[JobState | None, typer.Option("--state", help="Only jobs in this state.")] = None,
     kind: Annotated[str | None, typer.Option("--kind", help="Only jobs of this kind.")] = None,
     queue: Annotated[str | None, typer.Option("--queue", help="Only jobs of this queue.")] = None,
-    order: Annotated[UUID | None, typer.Option("--order", help="Only jobs of this order.")] = None,
+    order: Annotated[
+        UUID | None, typer.Option("--order", parser=read_id, metavar="ID", help="Only jobs of this order.")
+    ] = None,
     limit: Limit = 100,
     as_json: Json = False,
 ) -> None:
@@ -47,7 +49,10 @@ def list_(
         from ops.cli.records import job_record
 
         rows = list_jobs(tx, None, JobFilter(state, kind, queue, order), limit=limit)
-        out.records([job_record(row) for row in rows], _LIST, "No jobs match.")
+        if not rows:
+            refuse_unknown(kind)
+        empty = "No jobs match." if state or kind or queue or order else "There are no jobs."
+        out.records([job_record(row) for row in rows], _LIST, empty)
 
 
 @app.command()

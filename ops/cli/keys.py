@@ -9,7 +9,7 @@ import typer
 from ops.cli.confirm import confirm
 from ops.cli.database import database
 from ops.cli.options import By, Json, Yes, operator, read_duration
-from ops.cli.output import answering, complain
+from ops.cli.output import ExitCode, answering, complain, leave
 
 if TYPE_CHECKING:
     from sqlalchemy import Row
@@ -88,11 +88,12 @@ def revoke(
 
         with engine.begin() as tx:
             key: Row[tuple[object, ...]] | None = next((row for row in list_keys(tx) if row.id == key_id), None)
-        if key is not None:
-            confirm(f"Revoke key {key_id} ({key.name}) of tenant {key.tenant}?", yes)
+        if key is None:
+            leave(ExitCode.NOT_FOUND, f"There is no API key {key_id}.")
+        confirm(f"Revoke key {key_id} ({key.name}) of tenant {key.tenant}?", yes)
         with engine.begin() as tx:
             revoke_key(tx, key_id)
-            record_act(tx, key.tenant_id if key else None, operator(by), "api_key.revoked", key_id)
+            record_act(tx, key.tenant_id, operator(by), "api_key.revoked", key_id)
         out.document({"id": key_id, "revoked": True}) if as_json else out.say(f"Key {key_id} is revoked.")
 
 

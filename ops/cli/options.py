@@ -5,6 +5,7 @@ import re
 import socket
 from datetime import UTC, datetime, timedelta
 from typing import Annotated
+from uuid import UUID
 
 import typer
 
@@ -14,6 +15,7 @@ By = Annotated[str, typer.Option("--by", help="Who acts, for the audit log. Defa
 Reason = Annotated[str | None, typer.Option("--reason", help="Why, for the audit log.")]
 Limit = Annotated[int, typer.Option("--limit", min=1, max=10_000, help="At most this many.")]
 
+_AN_ID = "019aa3f1-6c00-7b1e-9d3a-5f6c8e2a4b10"
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 _DURATION = re.compile(r"(\d{1,6})([smhdw])")
 
@@ -36,6 +38,26 @@ def read_moment(text: str, now: datetime | None = None) -> datetime:
             f"{text!r} is neither a duration such as 1h nor a time such as 2026-01-31T08:00Z"
         ) from None
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def read_id(text: str) -> UUID:
+    """An id as the tables print it. Raises typer.BadParameter."""
+    try:
+        return UUID(text)
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is not an id; ids look like {_AN_ID}") from None
+
+
+def refuse_unknown(kind: str | None) -> None:
+    """For when nothing of this kind was found: one that this version does not know is a slip of the pen.
+
+    Not before: what an older version left behind may be of a kind that is no more. Raises typer.BadParameter.
+    """
+    import domain.job_kinds  # noqa: F401, PLC0415  # declares them; `--help` does not need it
+    from domain.jobs.kind import KINDS  # noqa: PLC0415
+
+    if kind and kind not in KINDS:
+        raise typer.BadParameter(f"{kind!r} is not a kind; the kinds are {', '.join(sorted(KINDS))}")
 
 
 def operator(by: str) -> str:

@@ -1,6 +1,8 @@
 """`longshore outbox`: the obligations that stand, and the lanes that hold some of them."""
 # ruff: noqa: PLC0415  # lazy: `--help` shall not wait for the database driver
 
+from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 import typer
@@ -9,13 +11,14 @@ from ops.cli.database import database
 from ops.cli.options import Json
 from ops.cli.output import Output, Record, answering
 
-app = typer.Typer(invoke_without_command=True, help="The outbox and its lanes: what waits, and for what.")
+app = typer.Typer(add_completion=False)
 
 _GROUPS = {
     "kind": "kind",
     "lane": "lane",
     "rows": "rows",
     "due": "due",
+    "held": "held",
     "most rings": "mostRings",
     "oldest s": "oldestSeconds",
 }
@@ -29,29 +32,43 @@ _LANES = {
     "in flight": "inFlight",
     "room": "room",
     "waiting": "waiting",
+    "held": "held",
 }
 
 
-@app.callback()
-def outbox(ctx: typer.Context, as_json: Json = False) -> None:
+@app.command()
+def outbox(as_json: Json = False) -> None:
     """Obligations grouped by kind and lane, the largest group first; then the lanes, those in trouble first."""
-    if ctx.invoked_subcommand is not None:
-        return
     with answering(as_json) as out, database() as engine, engine.begin() as tx:
         from domain.jobs.queries import outbox_groups
         from domain.lanes.lanes import list_lanes
-        from ops.cli.records import record
 
-        _print(out, [_group(row) for row in outbox_groups(tx)], [record(row) for row in list_lanes(tx)])
+        lanes = [_lane(row) for row in list_lanes(tx)]
+        held = {lane["name"] for lane in lanes if lane["held"]}
+        _print(out, [_group(row, row.lane in held) for row in outbox_groups(tx)], lanes)
 
 
-def _group(row: Any) -> Record:
+def _lane(row: Any) -> dict[str, Any]:
+    """What waits in a lane that lets nothing through is held: nobody is rung for it."""
     from ops.cli.records import record
 
-    return {**record(row), "lane": row.lane or None, "oldestSeconds": max(0.0, row.oldest_seconds)}
+    return {**record(row), "held": row.waiting if holds(row) else 0}
 
 
-def _print(out: Output, groups: list[Record], lanes: list[Record]) -> None:
+def holds(lane: Any) -> bool:
+    """The lane lets nothing through now: it is disabled, or parked and not yet due for a probe."""
+    return bool(lane.state == "disabled" or (lane.parked_until and lane.parked_until > datetime.now(UTC)))
+
+
+def _group(row: Any, is_held: bool) -> Record:
+    from ops.cli.records import record
+
+    held, due = (row.rows, 0) if is_held else (0, row.due)
+    oldest = max(0.0, row.oldest_seconds)
+    return {**record(row), "lane": row.lane or None, "due": due, "held": held, "oldestSeconds": oldest}
+
+
+def _print(out: Output, groups: Sequence[Record], lanes: Sequence[Record]) -> None:
     if out.as_json:
         return out.document({"groups": groups, "lanes": lanes})
     out.records(groups, _GROUPS, "The outbox is empty.")

@@ -33,8 +33,8 @@ class ExitCode(IntEnum):
 
 
 _STYLES = {
-    **dict.fromkeys(("succeeded", "alive", "healthy", "replayed", "edited"), "green"),
-    **dict.fromkeys(("dead", "lost", "disabled"), "red"),
+    **dict.fromkeys(("succeeded", "alive", "healthy", "replayed", "edited", "ok"), "green"),
+    **dict.fromkeys(("dead", "lost", "disabled", "BROKEN"), "red"),
     **dict.fromkeys(("retrying", "parked", "slow", "crashed", "scheduled"), "yellow"),
     "running": "cyan",
 }

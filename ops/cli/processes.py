@@ -4,6 +4,7 @@ Each reads its settings from the environment and serves until SIGTERM.
 """
 # ruff: noqa: PLC0415  # lazy: each process loads its own parts only
 
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -107,11 +108,28 @@ def migrate(
 
 @config.command()
 def check() -> None:
-    """Say OK, or name every variable that is missing or malformed. Exit code 2 then."""
+    """Print each setting, secrets masked, and OK; or name every variable that is missing or malformed, exit code 2."""
     from ops.settings import load_settings
 
-    load_settings()
+    settings = load_settings()
+    for name in settings.__struct_fields__:
+        typer.echo(f"{name.upper()}={_masked(name, getattr(settings, name))}")
     typer.echo("OK")
+
+
+def _masked(name: str, value: object) -> str:
+    """The value as it may be shown: no secret, and no password wherever a URL may carry one."""
+    if name == "secret_key":
+        return "***"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if not name.endswith("_url"):
+        return str(value)
+    scheme, slashes, rest = str(value).partition("://")
+    credentials, at, place = rest.rpartition("@")
+    user, colon, _ = credentials.partition(":")
+    place = re.sub(r"(?<==)[^&]*", "***", place)
+    return f"{scheme}{slashes}{user}{':***' if colon else ''}{at}{place}"
 
 
 @config.callback()

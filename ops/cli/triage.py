@@ -16,6 +16,7 @@ from domain.errors import DeadLetterResolved, LongshoreError
 from domain.jobs.dead_letters import DeadLetterFilter, get_dead_letter, match_dead_letters
 from ops.cli.confirm import counted
 from ops.cli.database import silence_of
+from ops.cli.options import refuse_unknown
 from ops.cli.output import ExitCode, Output, Record, complain, exit_code_of, refusal
 from ops.cli.records import dead_letter_record
 
@@ -64,7 +65,10 @@ def chosen(engine: Engine, ids: Sequence[UUID], everything: bool, wanted: DeadLe
     if ids:
         return list(dict.fromkeys(ids))
     with engine.begin() as tx:
-        return match_dead_letters(tx, wanted)
+        found = match_dead_letters(tx, wanted)
+    if not found:
+        refuse_unknown(wanted.kind)
+    return found
 
 
 def preview(engine: Engine, ids: Sequence[UUID], everything: bool, out: Output, verb: str) -> ExitCode:

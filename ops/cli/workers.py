@@ -1,7 +1,7 @@
 """`longshore workers`: which processes of the fleet are alive, and which fell silent."""
 # ruff: noqa: PLC0415  # lazy: `--help` shall not wait for the database driver
 
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
@@ -9,8 +9,12 @@ from ops.cli.database import database
 from ops.cli.options import Json
 from ops.cli.output import answering
 
-app = typer.Typer(invoke_without_command=True, help="Processes of the fleet: alive or lost.")
+app = typer.Typer(add_completion=False)
 
+All = Annotated[bool, typer.Option("--all", help="Those lost for more than a minute too, up to an hour.")]
+
+#: How long a lost process is shown: a restart leaves its predecessor behind, which concerns nobody for long.
+SHOWN_FOR_S = 60
 _COLUMNS = {
     "id": "id",
     "role": "role",
@@ -24,15 +28,14 @@ _COLUMNS = {
 }
 
 
-@app.callback()
-def workers(ctx: typer.Context, as_json: Json = False) -> None:
-    """Every process with its role, what it runs, and how long ago it spoke; silent for 10 s is lost."""
-    if ctx.invoked_subcommand is not None:
-        return
+@app.command()
+def workers(everything: All = False, as_json: Json = False) -> None:
+    """Processes of the fleet: role, what each runs, how long ago it spoke. Silent for 10 s is lost."""
     with answering(as_json) as out, database() as engine, engine.begin() as tx:
         from domain.fleet.workers import list_processes
 
-        processes = [_process(row) for row in list_processes(tx)]
+        rows = [row for row in list_processes(tx) if everything or row.silent_seconds <= SHOWN_FOR_S]
+        processes = [_process(row) for row in rows]
         shown = processes if as_json else [{**one, "queueNames": ", ".join(one["queues"])} for one in processes]
         out.records(shown, _COLUMNS, "No process of the fleet runs.")
 

@@ -90,7 +90,13 @@ class TestList:
 
     def test_says_when_nothing_matches_apart_from_the_answer(self, stage: Stage) -> None:
         result = stage.run(app, "list")
-        assert (result.exit_code, result.stdout, result.stderr) == (0, "", "No dead letters match.\n")
+        assert (result.exit_code, result.stdout, result.stderr) == (0, "", "There are no dead letters.\n")
+        assert stage.run(app, "list", "--since", "1h").stderr == "No dead letters match.\n"
+
+    def test_names_the_kinds_when_it_does_not_know_one(self, stage: Stage) -> None:
+        result = stage.run(app, "list", "--kind", "email.order_confirmd")
+        assert result.exit_code == 2
+        assert "email.order_confirmed" in result.stderr
 
     def test_refuses_a_time_it_cannot_read(self, stage: Stage) -> None:
         result = stage.run(app, "list", "--since", "yesterday")
@@ -138,14 +144,16 @@ class TestShow:
         assert (result.exit_code, result.stderr) == (3, "Dead letter not found.\n")
 
     def test_of_what_is_no_id_is_exit_code_2(self, stage: Stage) -> None:
-        assert stage.run(app, "show", "seven").exit_code == 2
+        result = stage.run(app, "show", "seven", COLUMNS="200")
+        assert result.exit_code == 2
+        assert "'seven' is not an id" in result.stderr
 
 
 class TestReplay:
     def test_queues_the_same_job_and_says_who_and_why(self, stage: Stage) -> None:
         job_id = stage.dead()
         letter = stage.letter_of(job_id)
-        answer = stage.json(app, "replay", letter, "--by", "olga@harbour", "--reason", "mailbox made")
+        answer = stage.json(app, "replay", letter, "--by", "olga@harbour", "--yes", "--reason", "mailbox made")
         assert answer == {"done": [{"id": str(letter), "jobId": str(job_id)}], "refused": [], "notTried": 0}
         assert stage.state(job_id) == "queued"
         assert stage.scalar("SELECT max_attempts - attempt FROM jobs") == 3  # the whole allowance of its kind again
@@ -153,22 +161,29 @@ class TestReplay:
             "olga@harbourdead_letter.replayedmailbox made"
         )
 
+    def test_of_a_single_one_asks_too(self, stage: Stage) -> None:
+        (letter,) = stage.dead_letters(1)
+        result = stage.run(app, "replay", letter)
+        assert (result.exit_code, result.stdout) == (6, "")
+        assert "Replay 1 dead letter?" in result.stderr
+        assert stage.resolutions() == [None]
+
     def test_of_one_replayed_before_is_refused(self, stage: Stage) -> None:
         (letter,) = stage.dead_letters(1)
-        assert stage.run(app, "replay", letter).exit_code == 0
-        again = stage.run(app, "replay", letter)
+        assert stage.run(app, "replay", letter, "--yes").exit_code == 0
+        again = stage.run(app, "replay", letter, "--yes")
         assert (again.exit_code, again.stderr) == (6, f"{letter}: The dead letter is replayed already.\n")
 
     def test_of_some_that_can_and_some_that_cannot_is_exit_code_5(self, stage: Stage) -> None:
         first, second = stage.dead_letters(2)
         unknown = uuid4()
-        result = stage.run(app, "replay", first, second, unknown, "--json")
+        result = stage.run(app, "replay", first, second, unknown, "--yes", "--json")
         assert result.exit_code == 5
         answer = json.loads(result.stdout)
         assert [done["id"] for done in answer["done"]] == [str(first), str(second)]
         assert answer["refused"] == [{"id": str(unknown), "why": "Dead letter not found.", "code": 3}]
-        assert stage.run(app, "replay", unknown).exit_code == 3
-        assert stage.run(app, "replay", first, unknown).exit_code == 6
+        assert stage.run(app, "replay", unknown, "--yes").exit_code == 3
+        assert stage.run(app, "replay", first, unknown, "--yes").exit_code == 6
 
     def test_of_all_wants_a_filter_and_an_id_wants_none(self, stage: Stage) -> None:
         (letter,) = stage.dead_letters(1)
@@ -194,7 +209,10 @@ class TestReplay:
         assert stage.resolutions() == [None, None]
 
     def test_of_all_of_none_is_no_error(self, stage: Stage) -> None:
-        assert stage.json(app, "replay", "--all", "--kind", "no.such")["done"] == []
+        assert stage.json(app, "replay", "--all", "--kind", "report.generate")["done"] == []
+        unknown = stage.run(app, "replay", "--all", "--kind", "no.such", "--yes")
+        assert unknown.exit_code == 2
+        assert "report.generate" in unknown.stderr
 
     def test_as_a_dry_run_shows_and_changes_nothing(self, stage: Stage) -> None:
         letters = stage.dead_letters(12)
@@ -212,7 +230,7 @@ class TestReplay:
 
     def test_as_a_dry_run_foretells_the_refusal(self, stage: Stage) -> None:
         first, second = stage.dead_letters(2)
-        stage.run(app, "replay", first)
+        stage.run(app, "replay", first, "--yes")
         assert stage.run(app, "replay", first, "--dry-run").exit_code == 6
         assert stage.run(app, "replay", first, second, "--dry-run").exit_code == 5
 
@@ -238,7 +256,7 @@ class TestReplay:
 
         def operator(name: str) -> subprocess.CompletedProcess[str]:
             together.wait()
-            return command(stage, "replay", *letters, "--by", name, "--json")
+            return command(stage, "replay", *letters, "--by", name, "--yes", "--json")
 
         with ThreadPoolExecutor(2) as threads:
             one, other = threads.map(operator, ("one", "other"))
@@ -299,7 +317,7 @@ class TestEdit:
 
     def test_of_one_resolved_before_is_refused_before_an_editor_opens(self, stage: Stage) -> None:
         (letter,) = stage.dead_letters(1)
-        stage.run(app, "replay", letter)
+        stage.run(app, "replay", letter, "--yes")
         assert stage.run(app, "edit", letter, EDITOR="false").exit_code == 6
 
     def test_takes_the_arguments_from_an_editor_and_asks(self, stage: Stage, tmp_path: Path) -> None:
@@ -324,7 +342,7 @@ class TestDiscard:
         answer = stage.json(app, "discard", letter, "--reason", "the shop is closed", "--yes")
         assert answer["done"] == [{"id": str(letter), "jobId": None}]
         assert stage.state(job_id) == "dead"
-        assert stage.run(app, "replay", letter).exit_code == 6
+        assert stage.run(app, "replay", letter, "--yes").exit_code == 6
 
     def test_wants_a_reason(self, stage: Stage) -> None:
         (letter,) = stage.dead_letters(1)

@@ -14,6 +14,7 @@ from domain.job_kinds import GenerateReport, ReserveInventory
 from domain.jobs.attempts import ClaimedJob, report_progress_if_held, start_if_due
 from domain.jobs.outbox import ring_due
 from domain.jobs.retry_policy import Errored, Succeeded
+from domain.lanes.lanes import SMTP, disable_lane, open_lane
 from ops.cli.jobs import app
 from tests.integration.command_line import Stage
 
@@ -61,6 +62,18 @@ class TestShow:
         assert (page["timeline"], page["deadLetterId"]) == ([], None)
         text = stage.run(app, "show", job_id).stdout
         assert f"outbox  due at {datetime.fromisoformat(page['dueAt']):%Y-%m-%d %H:%M:%SZ}" in text
+
+    def test_tells_that_its_lane_is_closed(self, stage: Stage) -> None:
+        job_id = stage.waiting()
+        with stage.engine.begin() as tx:
+            open_lane(tx, SMTP, "email")
+        assert stage.json(app, "show", job_id)["waitsFor"] is None
+        with stage.engine.begin() as tx:
+            tx.exec_driver_sql("UPDATE lanes SET state = 'parked', parked_until = '2199-01-01T00:00:00Z'")
+        assert "held    its lane is parked until 2199-01-01 00:00:00Z" in stage.run(app, "show", job_id).stdout
+        with stage.engine.begin() as tx:
+            disable_lane(tx, SMTP)
+        assert stage.json(app, "show", job_id)["waitsFor"] == "its lane is disabled"
 
     def test_tells_how_often_it_was_rung(self, stage: Stage) -> None:
         job_id = stage.waiting()
@@ -158,7 +171,7 @@ class TestRetry:
         assert stage.run(app, "retry", job.id).exit_code == 6
         stage.end(job, Succeeded())
         result = stage.run(app, "retry", job.id)
-        assert (result.exit_code, result.stderr) == (6, "The job is succeeded: it can no longer be made due.\n")
+        assert (result.exit_code, result.stderr) == (6, "The job is succeeded and cannot be made due.\n")
         assert stage.run(app, "retry", uuid4()).exit_code == 3
         assert stage.scalar("SELECT count(*) FROM audit_log") == 0
 
@@ -188,7 +201,7 @@ class TestCancel:
 
     def test_refuses_one_that_has_ended(self, stage: Stage) -> None:
         result = stage.run(app, "cancel", stage.dead())
-        assert (result.exit_code, result.stderr) == (6, "The job is dead: it can no longer be cancelled.\n")
+        assert (result.exit_code, result.stderr) == (6, "The job is dead and cannot be cancelled.\n")
         assert stage.run(app, "cancel", uuid4()).exit_code == 3
 
 

@@ -1,6 +1,7 @@
 """The tables of `longshore queues`, `workers` and `outbox`, and `longshore keys`, against a real database."""
 
 import re
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -13,7 +14,7 @@ from domain.job_kinds import DeliverWebhook, GenerateReport
 from domain.lanes.lanes import SMTP, disable_lane, open_lane
 from domain.tenants.key_rules import parse_key
 from domain.tenants.keys import find_caller
-from ops.cli import dlq, jobs, keys, options, outbox, queues, workers
+from ops.cli import dlq, doctor, jobs, keys, options, outbox, processes, queues, workers
 from ops.cli.output import age, cell
 from ops.cli.records import masked
 from tests.integration.command_line import Stage
@@ -30,23 +31,32 @@ class TestQueues:
         stage.waiting(GenerateReport(new_id()), in_s=3600)
         stage.running(GenerateReport(new_id()))
         stage.dead()
-        email, reports = stage.json(queues.app)
-        assert (email["queue"], email["dead"], email["due"]) == ("email", 1, 0)
+        depths = {depth["queue"]: depth for depth in stage.json(queues.app)}
+        email, reports = depths["email"], depths["reports"]
+        assert (email["dead"], email["due"], email["oldestSeconds"]) == (1, 0, None)
         assert reports.pop("oldestSeconds") >= 0
-        assert reports == {"queue": "reports", "due": 1, "rung": 0, "later": 1, "running": 1, "dead": 0}
+        assert reports == {"queue": "reports", "due": 1, "rung": 0, "later": 1, "held": 0, "running": 1, "dead": 0}
 
-    def test_prints_its_table_as_a_group_without_a_command(self, stage: Stage) -> None:
+    def test_prints_its_table_beside_groups_of_commands(self, stage: Stage) -> None:
         stage.waiting(GenerateReport(new_id()))
         longshore = typer.Typer()
-        longshore.add_typer(queues.app, name="queues")
+        longshore.command("queues")(queues.queues)
         longshore.add_typer(jobs.app, name="jobs")
-        heading, row = stage.run(longshore, "queues").stdout.splitlines()
-        assert heading == "queue    due  rung  later  running  dead  oldest s"
-        assert row.startswith("reports  1    0     0      0        0     ")
+        heading, *rows = stage.run(longshore, "queues").stdout.splitlines()
+        assert heading == "queue      due  rung  later  held  running  dead  oldest s"
+        assert rows[-2].startswith("reports    1    0     0      0     0        0     0.")
 
-    def test_of_nothing_is_an_empty_list(self, stage: Stage) -> None:
-        assert stage.json(queues.app) == []
-        assert stage.run(queues.app).stdout == ""
+    def test_names_the_queues_where_nothing_waits(self, stage: Stage) -> None:
+        depths = stage.json(queues.app)
+        assert [depth["queue"] for depth in depths] == ["default", "email", "inventory", "reports", "webhooks"]
+        assert {depth["oldestSeconds"] for depth in depths} == {None}
+        assert stage.run(queues.app).stdout.splitlines()[-1].split() == ["webhooks", *"000000", "-"]
+
+    def test_counts_what_a_closed_lane_holds_apart(self, stage: Stage) -> None:
+        closed(stage, SMTP)
+        stage.waiting()
+        email = next(depth for depth in stage.json(queues.app) if depth["queue"] == "email")
+        assert (email["due"], email["held"], email["oldestSeconds"]) == (0, 1, None)
 
 
 class TestWorkers:
@@ -66,8 +76,23 @@ class TestWorkers:
         assert shown["worker"]["queues"] == ["email", "reports"]
         assert "email, reports" in stage.run(workers.app).stdout
 
+    def test_forgets_the_lost_after_a_minute_unless_asked(self, stage: Stage) -> None:
+        with stage.engine.begin() as tx:
+            beat(tx, Process(new_id(), "relay", "berth-2", 18, []))
+        with stage.engine.begin() as tx:
+            tx.exec_driver_sql("UPDATE workers SET beat_at = beat_at - interval '61 s'")
+        assert stage.json(workers.app) == []
+        assert [process["state"] for process in stage.json(workers.app, "--all")] == ["lost"]
+
 
 class TestOutbox:
+    def test_calls_held_what_waits_in_a_closed_lane(self, stage: Stage) -> None:
+        closed(stage, SMTP)
+        stage.waiting()
+        answer = stage.json(outbox.app)
+        assert [(group["due"], group["held"]) for group in answer["groups"]] == [(0, 1)]
+        assert [(lane["waiting"], lane["held"]) for lane in answer["lanes"]] == [(1, 1)]
+
     def test_groups_the_obligations_and_lists_the_lanes_in_trouble_first(self, stage: Stage) -> None:
         with stage.engine.begin() as tx:
             open_lane(tx, SMTP, "email")
@@ -134,10 +159,41 @@ class TestKeys:
         assert asked.exit_code == 6
         assert f"Revoke key {key_id} (shop) of tenant default?" in asked.stderr
         assert stage.json(keys.app, "revoke", key_id, "--yes") == {"id": key_id, "revoked": True}
-        assert stage.run(keys.app, "revoke", key_id, "--yes").exit_code == 3
+        again = stage.run(keys.app, "revoke", key_id, "--yes")
+        assert (again.exit_code, again.stderr) == (3, f"There is no API key {key_id}.\n")
         assert stage.scalar("SELECT string_agg(action, ' ' ORDER BY id) FROM audit_log") == (
             "api_key.created api_key.revoked"
         )
+
+
+class TestDoctor:
+    def test_says_that_all_promises_hold(self, stage: Stage) -> None:
+        result = stage.run(alone(doctor.doctor))
+        assert result.exit_code == 0
+        assert result.stdout.splitlines()[-1] == "All 10 promises hold."
+        assert all(promise["holds"] for promise in stage.json(alone(doctor.doctor)))
+
+    def test_shows_the_rows_that_break_one(self, stage: Stage) -> None:
+        job_id = stage.waiting()
+        with stage.engine.begin() as tx:
+            tx.exec_driver_sql("DELETE FROM outbox")
+        result = stage.run(alone(doctor.doctor))
+        assert result.exit_code == 1
+        assert "BROKEN" in result.stdout
+        assert str(job_id) in result.stdout
+        assert "1 of 10 promises are broken: waiting_jobs_have_obligations" in result.stderr
+
+
+class TestConfig:
+    def test_shows_each_setting_and_no_secret(self, stage: Stage) -> None:
+        environ = {"REDIS_URL": "rediss://:swordfish@cache:6379/0?password=haddock", "MAIL_FROM": "a@b.example"}
+        result = stage.run(processes.config, "check", **environ)
+        assert result.exit_code == 0
+        assert "REDIS_URL=rediss://:***@cache:6379/0?password=***" in result.stdout
+        assert "SECRET_KEY=***" in result.stdout
+        assert "MAIL_FROM=a@b.example" in result.stdout
+        assert not re.search("swordfish|haddock", result.output)
+        assert result.stdout.endswith("OK\n")
 
 
 class TestWords:
@@ -177,3 +233,15 @@ class TestWords:
         result = stage.run(app, "--help", DATABASE_URL="", TERM="dumb")
         assert result.exit_code == 0
         assert re.search("Usage", result.stdout)
+
+
+def closed(stage: Stage, lane: str) -> None:
+    with stage.engine.begin() as tx:
+        open_lane(tx, lane, "email")
+        disable_lane(tx, lane)
+
+
+def alone(command: Callable[..., None]) -> typer.Typer:
+    app = typer.Typer()
+    app.command()(command)
+    return app

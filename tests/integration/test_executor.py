@@ -592,3 +592,32 @@ def test_async_handlers_that_still_run_are_cancelled_when_the_worker_closes(flee
     bundle.join(30)
     assert ended.is_set()
     assert the_job(fleet.engine, job_id).state == "queued"
+
+
+def test_a_database_that_goes_away_under_a_handler_costs_no_attempt(fleet: Fleet, engine: Engine) -> None:
+    # Given a handler that reads, and whose connection is cut before it reads again
+    def read_twice(_word: str, ctx: JobContext) -> None:
+        pid = ctx.connection.execute(text("SELECT pg_backend_pid()")).scalar()
+        with engine.begin() as operator:
+            operator.execute(text("SELECT pg_terminate_backend(:pid)"), {"pid": pid})
+        ctx.connection.execute(text("SELECT 1"))
+
+    plain(read_twice)
+    # When it runs
+    (job,) = fleet.say("a")
+    # Then the job waits as if it had not been tried, and nothing holds it
+    assert (job.state, job.attempt, job.claim) == ("queued", 0, 1)
+    assert fleet.outcomes() == [("snoozed", "Snooze")]
+
+
+def test_what_breaks_outside_of_a_handler_holds_no_job(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Given an executor whose own code fails while a bundle runs
+    def broken(*_: object) -> None:
+        raise RuntimeError("ours")
+
+    monkeypatch.setattr(fleet.executor, "_perform", broken)
+    plain(lambda _word, _ctx: None)
+    # When a bundle is rung
+    jobs = fleet.say("a", "b")
+    # Then its jobs are retried, not held for as long as the process lives
+    assert states(jobs) == ["retrying", "retrying"]

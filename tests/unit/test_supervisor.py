@@ -33,11 +33,11 @@ PARENT = (
 class Running:
     """A supervisor in a thread, and what it wrote."""
 
-    def __init__(self, folder: Path, stop_timeout_s: float, **programs: str) -> None:
+    def __init__(self, folder: Path, stop_timeout_s: float, gives_up: bool = False, **programs: str) -> None:
         self.out, self.pids_file = io.StringIO(), folder / "pids.json"
         children = [Child(name, [sys.executable, "-c", code], os.environ) for name, code in programs.items()]
         log = JointLog(self.out, programs)
-        self.supervisor = Supervisor(children, log, self.pids_file, stop_timeout_s)
+        self.supervisor = Supervisor(children, log, self.pids_file, stop_timeout_s, gives_up=gives_up)
         self.exit_code: int | None = None
         self.thread = threading.Thread(target=self._run)
         self.thread.start()
@@ -59,8 +59,8 @@ class Running:
 
 
 @contextmanager
-def running(folder: Path, stop_timeout_s: float = 10.0, **programs: str) -> Iterator[Running]:
-    started = Running(folder, stop_timeout_s, **programs)
+def running(folder: Path, stop_timeout_s: float = 10.0, gives_up: bool = False, **programs: str) -> Iterator[Running]:
+    started = Running(folder, stop_timeout_s, gives_up, **programs)
     try:
         yield started
     finally:
@@ -91,6 +91,22 @@ def test_a_child_that_is_killed_comes_back_under_another_pid(tmp_path: Path) -> 
         eventually(lambda: fleet.said("up", times=2))
         eventually(lambda: fleet.pids.get("web") not in {None, first})
         assert fleet.said("web was killed by SIGKILL")
+
+
+def test_a_child_that_keeps_dying_at_the_start_ends_all_and_says_why(tmp_path: Path) -> None:
+    with running(tmp_path, gives_up=True, dying=DYING, web=OBEDIENT) as fleet:
+        fleet.thread.join(20)
+        assert fleet.exit_code == 1
+        assert fleet.pids == {}
+    assert fleet.said("dying | hello", times=3)
+    assert not fleet.said("dying | hello", times=4)
+    assert fleet.said("dying died 3 times before everything was ready; its last lines:\n  hello")
+
+
+def test_a_child_that_keeps_dying_later_does_not(tmp_path: Path) -> None:
+    with running(tmp_path, gives_up=True, dying=DYING) as fleet:
+        fleet.supervisor.trust()
+        eventually(lambda: fleet.said("dying | hello", times=5))
 
 
 def test_stopping_ends_all_and_exits_with_0(tmp_path: Path) -> None:

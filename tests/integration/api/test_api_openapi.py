@@ -7,7 +7,7 @@ import pytest
 from jsonschema import Draft202012Validator
 from litestar.routes import HTTPRoute
 
-from tests.integration.api.shop import PROBLEM, V1, Customer, Shop, opened
+from tests.integration.api.shop import PROBLEM, V1, Customer, Shop
 
 METHODS = {"get", "post", "put", "patch", "delete"}
 
@@ -151,14 +151,3 @@ def test_the_page_asks_no_other_host_for_anything(shop: Shop) -> None:
         assert source.startswith("/api-docs/assets/")
         assert shop.client.get(source).status_code == 200
     assert "cdn" not in page.text.lower()
-
-
-def test_another_prefix_moves_the_business(shop: Shop) -> None:
-    import msgspec  # noqa: PLC0415 - only here
-
-    with opened(msgspec.structs.replace(shop.settings, api_prefix="/shop/v2")) as client:
-        document = client.get("/api-docs/openapi.json").json()
-        assert "/shop/v2/orders" in document["paths"]
-        assert document["paths"]["/shop/v2/orders"]["post"]["responses"]["422"]
-        assert client.get("/shop/v2/orders").status_code == 401
-        assert client.get("/api/v1/orders").status_code == 404
