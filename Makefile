@@ -36,7 +36,7 @@ types: .venv/.development ## Check the types
 	@$(BIN)/mypy
 
 test: .venv/.development ## Run the tests (ARGS="-k outbox" narrows them)
-	@$(BIN)/pytest $(ARGS)
+	@$(BIN)/pytest --numprocesses 2 --dist loadfile $(ARGS)
 
 format: .venv/.development ## Rewrite the code in its format
 	@$(BIN)/ruff check --quiet --fix . || true

@@ -502,7 +502,9 @@ def test_a_job_that_is_asked_to_stop_may_stop(fleet: Fleet) -> None:
 
 
 @pytest.mark.parametrize("mode", [plain, in_the_loop])
-@pytest.mark.parametrize("result", ["a\x00b", {"key": "\udcff"}, object(), {1j: 2}], ids=repr)
+@pytest.mark.parametrize(
+    "result", ["a\x00b", {"key": "\udcff"}, object(), {1j: 2}], ids=["nul", "surrogate", "object", "key"]
+)
 def test_a_result_that_cannot_be_stored_is_a_failure_that_says_so(
     fleet: Fleet, mode: Callable[..., None], result: object
 ) -> None:

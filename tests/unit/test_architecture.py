@@ -48,7 +48,6 @@ MAY_IMPORT: dict[str, Allowed | None] = {
         "structlog": "the log of an attempt",
         "sqlalchemy": "the engine and its errors at the commits",
         "msgspec": "bundles and payloads",
-        "cronsim": "cron schedules",
         "prometheus_client": "the metrics of attempts",
     },
     "workers.clients": OURS
