@@ -93,7 +93,7 @@ def test_a_flush_that_cannot_be_stored_leaves_nothing(
 
 
 @pytest.mark.parametrize("table", ["order_lines", "jobs", "outbox"])
-def test_a_failure_between_any_two_steps_leaves_nothing(engine: Engine, tenant_id: UUID, table: str) -> None:
+def test_an_injected_failure_between_any_two_steps_leaves_nothing(engine: Engine, tenant_id: UUID, table: str) -> None:
     body = "RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RAISE unique_violation; END'"
     execute(engine, f"CREATE FUNCTION fail() {body}")
     execute(engine, f"CREATE TRIGGER fail BEFORE INSERT ON {table} FOR EACH ROW EXECUTE FUNCTION fail()")

@@ -234,7 +234,7 @@ def test_the_replay_of_a_failed_order_confirms_it_without_announcing_it_again(en
 
 
 @pytest.mark.parametrize("step", ["_take", "_decide", "publish"])
-def test_a_failure_between_steps_leaves_nothing(
+def test_an_injected_failure_between_steps_leaves_nothing(
     engine: Engine, tenant_id: UUID, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
     (order,) = taken_in(engine, tenant_id, {"LAMP": 2})
