@@ -71,13 +71,13 @@ class JobContext:
         self.seen: Observation | None = None
         self.occurrences: list[Occurrence] = []
         self.finished = False
-        self._job, self._resources = job, resources
+        self.job, self._resources = job, resources
         self._connection: Connection | None = None
 
     @cached_property
     def log(self) -> Any:
         """A logger that names the job and the request behind it."""
-        return log(self._job.kind).bind(job_id=str(self.job_id), attempt=self.attempt, **_request(self._job))
+        return log(self.job.kind).bind(job_id=str(self.job_id), attempt=self.attempt, **_request(self.job))
 
     @property
     def connection(self) -> Connection:
@@ -105,7 +105,7 @@ class JobContext:
     def progress(self, done: int, total: int | None = None, message: str = "") -> None:
         """What a poller of the job sees while it runs. Raises Cancelled when somebody asked for that."""
         with self._resources.engine.begin() as tx:
-            report_progress_if_held(tx, self._job, done, total, message)
+            report_progress_if_held(tx, self.job, done, total, message)
         self.stop_if_cancelled()
 
     def stop_if_cancelled(self) -> None:
@@ -115,7 +115,7 @@ class JobContext:
 
     def publish(self, event: Event, subject: UUID | None = None, sequence: int = 1) -> None:
         """The event is published in the transaction that records this attempt's success, and only then."""
-        trace = self._job.trace_context
+        trace = self.job.trace_context
         self.occurrences.append(Occurrence(self.tenant_id, subject or self.job_id, sequence, event, trace))
 
     @contextmanager
@@ -125,7 +125,7 @@ class JobContext:
         Raises LeaseLost, before any effect, when another worker has taken the job over. Set `ctx.result` inside.
         """
         with self._resources.engine.begin() as tx:
-            if not hold(tx, [self._job]):
+            if not hold(tx, [self.job]):
                 raise LeaseLost
             yield tx
             write_outcomes(tx, [self.outcome(Succeeded(self.result))])
@@ -134,9 +134,9 @@ class JobContext:
 
     def outcome(self, ending: Ending) -> Outcome:
         """The record of this attempt. Its events count only if it succeeded."""
-        finish = finish_of(self._job, ending, decided(self._job, ending), self.detail)
+        finish = finish_of(self.job, ending, decided(self.job, ending), self.detail)
         occurrences = self.occurrences if isinstance(ending, Succeeded) else ()
-        return Outcome(self._job, finish, self.seen, occurrences)
+        return Outcome(self.job, finish, self.seen, occurrences)
 
 
 class BundleJob(msgspec.Struct, Generic[Args]):

@@ -31,6 +31,8 @@ logger = log(__name__)
 
 _UNKNOWN_TIMEOUT_S = 60.0
 OUTAGE_S = 1.0
+#: After so many returned attempts an outage counts as a failure of the job.
+MOST_OUTAGES = 20
 #: Connection exceptions, shutdown and start-up, too many connections (PostgreSQL, appendix A).
 _OUTAGE_CLASSES = ("08", "57P", "53300")
 #: Deadlock, serialization failure, lock timeout: nothing is wrong with the job, the same transaction may work now.
@@ -71,7 +73,7 @@ class Executor:
                 # A bug of ours, or an outage where none was expected. What was claimed must not be held for nothing.
                 logger.exception("bundle.broke", kind=name, jobs=len(mates))
                 for job in mates:
-                    self._record(job, _ending_of(error))
+                    self._record(job, _ending_of(error, job))
 
     def hand_back(self, jobs: Sequence[ClaimedJob]) -> None:
         """These jobs, claimed but not done, wait for another worker at once, without having used an attempt."""
@@ -187,7 +189,7 @@ class Executor:
                     self._run_bulk(handler, [(job, args)])
             else:
                 for job, _ in work:
-                    self._record(job, _ending_of(error))
+                    self._record(job, _ending_of(error, job))
         return None
 
     def _run_bundle_transaction(self, handler: Handler, work: Sequence[tuple[ClaimedJob, Any]]) -> None:
@@ -239,12 +241,15 @@ def _ending(error: Exception, ctx: JobContext) -> Ending | None:
         ctx.seen = Observation(False, down=True)
     if isinstance(error, TimeoutError) and not error.args:
         return Errored("TimedOut", "no result in time")
-    return _ending_of(error)
+    return _ending_of(error, ctx.job)
 
 
-def _ending_of(error: Exception) -> Ending:
-    """An outage of our own database is no fault of the job: it waits a moment and has not used an attempt."""
-    if _is_outage(error):
+def _ending_of(error: Exception, job: ClaimedJob) -> Ending:
+    """An outage of our own database is no fault of the job: it waits a moment and has not used an attempt.
+
+    Unless it happens to this job again and again: then the job is what takes its connection down.
+    """
+    if _is_outage(error) and job.claim - job.attempt < MOST_OUTAGES:
         return Snoozed(OUTAGE_S, "the database was away")
     return ending_of(error, traceback.format_exc())
 

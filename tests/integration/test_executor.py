@@ -623,3 +623,18 @@ def test_what_breaks_outside_of_a_handler_holds_no_job(fleet: Fleet, monkeypatch
     jobs = fleet.say("a", "b")
     # Then its jobs are retried, not held for as long as the process lives
     assert states(jobs) == ["retrying", "retrying"]
+
+
+def test_a_job_that_takes_its_own_connection_down_dies_in_the_end(fleet: Fleet, engine: Engine) -> None:
+    # Given a job that has been taken for a victim of outages many times before
+    def cut_off(_word: str, ctx: JobContext) -> None:
+        ctx.connection.execute(text("SELECT pg_terminate_backend(pg_backend_pid())"))
+
+    plain(cut_off)
+    (job_id,) = enqueued(engine, fleet.tenant_id, Say("a"))
+    execute(engine, "UPDATE jobs SET claim = 20")
+    # When it takes its connection down once more
+    fleet.ring([job_id])
+    # Then that was an attempt
+    job = the_job(engine, job_id)
+    assert (job.state, job.attempt) == ("retrying", 1)
