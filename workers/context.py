@@ -15,6 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from domain.event_types import Event
 from domain.events import Occurrence
 from domain.jobs.attempts import ClaimedJob, hold, report_progress_if_held
+from domain.jobs.decision import decided
 from domain.jobs.finish import finish_of
 from domain.jobs.retry_policy import Ending, Errored, Snooze, Snoozed, Succeeded
 from domain.lanes.lane_rules import Observation
@@ -22,7 +23,6 @@ from domain.reports.store import ReportStore
 from ops.telemetry import log
 from workers.clients.guarded_http import GuardedHttp
 from workers.clients.mailer import Mailer
-from workers.decision import decided
 from workers.holdings import Holdings
 from workers.recorder import Outcome, write_outcomes
 

@@ -19,12 +19,12 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from domain.aftermath import settle
 from domain.events import Occurrence, publish
 from domain.jobs.attempts import ClaimedJob
+from domain.jobs.decision import decided
 from domain.jobs.finish import Finish, FinishedJob, finish_of
 from domain.jobs.retry_policy import Errored
 from domain.lanes.lane_rules import Observation
 from domain.lanes.lanes import move_lanes
 from ops.telemetry import FINISHES_REFUSED, log
-from workers.decision import decided
 from workers.holdings import Holdings
 
 logger = log(__name__)

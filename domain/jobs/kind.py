@@ -88,6 +88,15 @@ def find_kind(name: str) -> JobKind:
         raise UnknownJobKind(name) from None
 
 
+#: For kinds this code does not know: slow enough for a deploy to bring the code that does.
+UNKNOWN_KIND = Backoff(max_attempts=8, base=15.0, cap=600.0)
+
+
+def policy_of(name: str) -> RetryPolicy:
+    """How the kind of this name is retried, also when this code does not declare it."""
+    return KINDS[name].retry if name in KINDS else UNKNOWN_KIND
+
+
 def queues() -> list[str]:
     """Every queue that some kind names."""
     return sorted({kind.queue for kind in KINDS.values()})

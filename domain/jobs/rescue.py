@@ -4,16 +4,13 @@ A lost lease counts as a crash. The job comes back through the outbox, alone in 
 names the culprit; after 3 crashes it is dead.
 """
 
-from datetime import UTC, datetime
-from random import random
-
 from sqlalchemy import Connection, text
 
 from domain.aftermath import settle
 from domain.jobs.attempts import ClaimedJob
+from domain.jobs.decision import decided
 from domain.jobs.finish import FinishedJob, finish_of
-from domain.jobs.kind import KINDS
-from domain.jobs.retry_policy import Backoff, Crashed, decide
+from domain.jobs.retry_policy import Crashed
 
 _EXPIRED = text(
     """
@@ -30,14 +27,11 @@ def take_over_expired(tx: Connection, limit: int = 200) -> list[FinishedJob]:
 
     Their old holders can no longer finish them. Several rescuers skip each other's rows.
     """
-    now = datetime.now(UTC)
     finishes = []
     for row in tx.execute(_EXPIRED, {"limit": limit}):
         job = ClaimedJob(*row)
         ending = Crashed(job.crashes + 1)
-        policy = KINDS[job.kind].retry if job.kind in KINDS else Backoff()
-        decision = decide(job.attempt, job.max_attempts, ending, policy, now, random())  # noqa: S311  # jitter
-        finishes.append(finish_of(job, ending, decision))
+        finishes.append(finish_of(job, ending, decided(job, ending)))
     return settle(tx, finishes)
 
 

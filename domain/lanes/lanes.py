@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
+import msgspec
 from sqlalchemy import Connection, Row, text
 
 from domain.lanes.lane_rules import FULL_ROOM, Lane, Observation, observed, room_of
@@ -24,9 +25,12 @@ _LOCK = text(
 )
 _MOVE = text(
     """
-    UPDATE lanes SET state = :state, parked_until = :parked_until, failures = :failures, latency_ms = :latency_ms,
-           room = :room, in_flight = greatest(0, in_flight - :ended)
-     WHERE name = :name
+    UPDATE lanes SET state = t.state, parked_until = t.parked_until, failures = t.failures, latency_ms = t.latency_ms,
+           room = t.room, in_flight = greatest(0, in_flight - t.ended)
+      FROM unnest(CAST(:name AS text[]), CAST(:state AS text[]), CAST(:parked_until AS timestamptz[]),
+                  CAST(:failures AS int[]), CAST(:latency_ms AS int[]), CAST(:room AS int[]), CAST(:ended AS int[]))
+        AS t(name, state, parked_until, failures, latency_ms, room, ended)
+     WHERE lanes.name = t.name
     """
 )
 _LIST = text(
@@ -60,22 +64,16 @@ def drop_lane(tx: Connection, name: str) -> None:
 def move_lanes(tx: Connection, seen: Mapping[str, Sequence[Observation]]) -> None:
     """Each lane is what its ended jobs say, and has their room back. Lanes are locked in name order."""
     now = datetime.now(UTC)
-    for name, state, parked_until, failures, latency_ms in tx.execute(_LOCK, {"names": sorted(seen)}).all():
+    moves = []
+    for name, state, parked_until, failures, latency_ms in tx.execute(_LOCK, {"names": sorted(seen)}):
         lane = Lane(state, parked_until, failures, latency_ms)
         for observation in seen[name]:
             lane = observed(lane, observation, now)
-        tx.execute(
-            _MOVE,
-            {
-                "name": name,
-                "state": lane.state,
-                "parked_until": lane.parked_until,
-                "failures": lane.failures,
-                "latency_ms": lane.latency_ms,
-                "room": room_of(lane.state, SMTP_ROOM if name == SMTP else FULL_ROOM),
-                "ended": len(seen[name]),
-            },
-        )
+        room = room_of(lane.state, SMTP_ROOM if name == SMTP else FULL_ROOM)
+        after = msgspec.structs.asdict(lane)
+        moves.append({"name": name, **after, "room": room, "ended": len(seen[name])})
+    if moves:
+        tx.execute(_MOVE, {column: [move[column] for move in moves] for column in moves[0]})
 
 
 def list_lanes(tx: Connection) -> Sequence[Row[Any]]:

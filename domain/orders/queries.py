@@ -10,8 +10,6 @@ from sqlalchemy import Connection, Row, select, tuple_
 from domain.errors import NotFound
 from domain.tables import order_lines, orders
 
-STATUSES = ("accepted", "confirmed", "rejected", "failed", "completed", "cancelled")
-
 
 def get_order(tx: Connection, tenant_id: UUID, order_id: UUID) -> Row[Any]:
     """One order. Raises NotFound, also for another tenant's."""

@@ -19,6 +19,7 @@ from api.app import create_app
 from domain.aftermath import settle
 from domain.ids import new_id
 from domain.jobs.attempts import ClaimedJob, start_if_due
+from domain.jobs.decision import decided
 from domain.jobs.finish import finish_of
 from domain.jobs.kind import find_kind
 from domain.jobs.retry_policy import Ending, Errored
@@ -28,7 +29,6 @@ from ops.settings import Settings
 from workers.clients.guarded_http import GuardedHttp
 from workers.clients.mailer import Mailer
 from workers.context import BundleContext, BundleJob, JobContext, Resources
-from workers.decision import decided
 from workers.holdings import Holdings
 from workers.registry import HANDLERS
 
