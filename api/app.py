@@ -15,11 +15,12 @@ from api.auth import KeyAuthentication, KeyRing
 from api.envelope import answer_error
 from api.gate import admit
 from api.ingress import Ingress
+from api.job_news import JobNews
 from api.media_type import JsonOnly
 from api.observe import Api
 from api.openapi import describe
 from api.relay_bell import RelayBell
-from api.routes import dead_letters, errors, jobs, orders, products, reports, webhook_endpoints
+from api.routes import dead_letters, errors, job_events, jobs, orders, products, reports, webhook_endpoints
 from api.routes.health import Readiness, health, live, ready
 from api.routes.metrics import Depths, metrics
 from domain.database import connect
@@ -47,9 +48,12 @@ def create_app(settings: Settings, schema: str | None = None) -> Litestar:
     bell = RelayBell(settings.redis_url)
     readiness = Readiness(engine, bell, settings.required_for_readiness, schema)
     ingress = Ingress(intake_engine, bell.ring)
+    news = JobNews(engine, settings.redis_url)
     business = Router(
         PREFIX,
-        route_handlers=[module.router for module in (orders, jobs, products, reports, webhook_endpoints, dead_letters)],
+        route_handlers=[
+            module.router for module in (orders, jobs, job_events, products, reports, webhook_endpoints, dead_letters)
+        ],
         middleware=[KeyAuthentication, JsonOnly()],
         before_request=admit,
         security=[{"apiKeyAuth": []}, {"bearerAuth": []}],
@@ -63,13 +67,14 @@ def create_app(settings: Settings, schema: str | None = None) -> Litestar:
             "engine": _always(engine),
             "ingress": _always(ingress),
             "bell": _always(bell),
+            "news": _always(news),
             "readiness": _always(readiness),
             "settings": _always(settings),
             "store": _always(store),
             "depths": _always(depths),
         },
         exception_handlers={HTTPException: answer_error, Exception: answer_error},
-        lifespan=[_lifespan(bell, ingress, readiness, (engine, intake_engine))],
+        lifespan=[_lifespan(bell, ingress, news, readiness, (engine, intake_engine))],
         openapi_config=describe(PREFIX, "/api-docs/assets"),
         request_max_body_size=settings.max_body_bytes,
         logging_config=None,
@@ -77,6 +82,7 @@ def create_app(settings: Settings, schema: str | None = None) -> Litestar:
     )
     app.state.key_ring = KeyRing(engine)
     app.state.readiness = readiness
+    app.state.news = news
     return app
 
 
@@ -88,10 +94,12 @@ def _always(value: Any) -> Provide:
     return Provide(lambda: value, use_cache=True, sync_to_thread=False)
 
 
-def _lifespan(bell: RelayBell, ingress: Ingress, readiness: Readiness, engines: tuple[Engine, ...]) -> Any:
+def _lifespan(
+    bell: RelayBell, ingress: Ingress, news: JobNews, readiness: Readiness, engines: tuple[Engine, ...]
+) -> Any:
     @asynccontextmanager
     async def lifespan(_app: Litestar) -> AsyncIterator[None]:
-        async with bell, ingress:
+        async with bell, ingress, news:
             logger.info("process_started", role="api")
             yield
             readiness.stopping = True

@@ -3,6 +3,7 @@
 Litestar alone ignores unknown parameters, and converts inside a body: it takes "5" for 5 and 1 for a date.
 """
 
+from functools import cache
 from typing import Any
 
 from litestar import Request
@@ -23,17 +24,18 @@ async def admit(request: Request[Any, Any, Any]) -> None:
         refuse(*violations_of(await request.body(), handler.parsed_data_field.annotation))
 
 
-def _declared(handler: HTTPRouteHandler) -> set[str]:
+@cache
+def _declared(handler: HTTPRouteHandler) -> frozenset[str]:
     fields = handler.parsed_fn_signature.parameters.items()
     known = [(name, field.kwarg_definition) for name, field in fields]
-    return {
+    return frozenset(
         kwarg.name or name
         for name, kwarg in known
         if isinstance(kwarg, ParameterKwarg) and kwarg.param_type is ParamType.QUERY
-    }
+    )
 
 
-def _refuse_parameters(request: Request[Any, Any, Any], declared: set[str]) -> None:
+def _refuse_parameters(request: Request[Any, Any, Any], declared: frozenset[str]) -> None:
     wrong = [{"key": name, "message": "is not a known parameter"} for name in set(request.query_params) - declared]
     wrong += [
         {"key": name, "message": "must not contain U+0000"}

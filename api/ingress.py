@@ -14,7 +14,8 @@ from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from domain.errors import DependencyUnavailable, LongshoreError, Overloaded
-from domain.orders.intake import AcceptedOrder, IntakeOrder, accept_orders
+from domain.jobs.relay_bell import Hint, hint_for
+from domain.orders.intake import ROOT, AcceptedOrder, IntakeOrder, accept_orders
 from ops.telemetry import INTAKE_FLUSH_SIZE, ORDERS_ACCEPTED, log
 
 logger = log(__name__)
@@ -31,7 +32,7 @@ Waiting = tuple[IntakeOrder, "asyncio.Future[Answer]"]
 class Ingress:
     """One per API process, an async context: leaving it drains what waits."""
 
-    def __init__(self, engine: Engine, committed: Callable[[], None]) -> None:
+    def __init__(self, engine: Engine, committed: Callable[[Hint | None], None]) -> None:
         self._engine = engine.execution_options(isolation_level="AUTOCOMMIT")
         self._committed = committed
         self._waiting: deque[Waiting] = deque()
@@ -88,8 +89,13 @@ class Ingress:
         for (_, future), answer in zip(batch, answers, strict=True):
             if not future.done():
                 future.set_result(answer)
-        if any(isinstance(answer, AcceptedOrder) and not answer.replayed for answer in answers):
-            self._committed()
+        made = [
+            (order.tenant_id, answer.job_id)
+            for (order, _), answer in zip(batch, answers, strict=True)
+            if isinstance(answer, AcceptedOrder) and not answer.replayed
+        ]
+        if made:
+            self._committed(hint_for(ROOT.queue, ROOT.name, made))
 
     def _store(self, orders: Sequence[IntakeOrder]) -> Sequence[Answer]:
         """One answer per order. When the flush fails for a reason of one row, the rows are tried one by one."""

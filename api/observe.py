@@ -2,10 +2,12 @@
 
 import re
 import time
+from functools import cache
 from typing import Any
 
 from litestar import Litestar
 from litestar.types import Message
+from prometheus_client import Counter, Histogram
 from structlog.contextvars import bind_contextvars, clear_contextvars
 
 from domain.ids import new_id
@@ -31,12 +33,12 @@ class Api(Litestar):
         scope.setdefault("state", {})["request_id"] = request_id
         clear_contextvars()
         bind_contextvars(request_id=request_id)
-        status = 500
+        status, answered = 500, None
 
         async def observed(message: Message) -> None:
-            nonlocal status
+            nonlocal status, answered
             if message["type"] == "http.response.start":
-                status = message["status"]
+                status, answered = message["status"], time.perf_counter()
                 echoed = request_id.encode()
                 message["headers"] = [
                     *message.get("headers", []),
@@ -48,7 +50,8 @@ class Api(Litestar):
         try:
             await super().__call__(scope, receive, observed)
         finally:
-            _record(scope, status, time.perf_counter() - started)
+            # To the answer's start: a stream ends when its listener has heard enough.
+            _record(scope, status, (answered or time.perf_counter()) - started)
 
 
 def request_id_of(headers: Any) -> str:
@@ -60,12 +63,22 @@ def request_id_of(headers: Any) -> str:
     return str(new_id())
 
 
+@cache  # routes are templates, methods and statuses are few
+def _requests(method: str, route: str, status: int) -> Counter:
+    return HTTP_REQUESTS.labels(method, route, str(status))
+
+
+@cache
+def _duration(method: str, route: str) -> Histogram:
+    return HTTP_DURATION.labels(method, route)
+
+
 def _record(scope: Any, status: int, seconds: float) -> None:
     # The template, never the raw path: ids in a label would make a time series per order.
     route = scope.get("path_template") or "unmatched"
     method = scope["method"] if scope["method"] in _METHODS else "_OTHER"
-    HTTP_REQUESTS.labels(method, route, str(status)).inc()
-    HTTP_DURATION.labels(method, route).observe(seconds)
+    _requests(method, route, status).inc()
+    _duration(method, route).observe(seconds)
     if route.startswith(_QUIET):
         return
     caller = scope.get("user")

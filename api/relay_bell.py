@@ -5,7 +5,7 @@ import asyncio
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from domain.jobs.outbox import MOST_RELAY_BELLS, RELAY_BELL
+from domain.jobs.relay_bell import MOST_RELAY_BELLS, RELAY_BELL, Hint, relay_bell
 
 _TIMEOUT_S = 0.5
 
@@ -17,6 +17,7 @@ class RelayBell:
         self._redis = Redis.from_url(redis_url, socket_timeout=_TIMEOUT_S, socket_connect_timeout=_TIMEOUT_S)
         self._wanted = asyncio.Event()
         self._owed = self._closing = False
+        self._hint: Hint | None = None
         self._task: asyncio.Task[None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -33,8 +34,9 @@ class RelayBell:
             await self._task
         await self._redis.aclose()
 
-    def ring(self) -> None:
+    def ring(self, hint: Hint | None = None) -> None:
         """From the event loop's thread."""
+        self._hint = None if self._owed else hint  # one hint is for one ring: several rings are a busy system
         self._owed = True
         self._wanted.set()
 
@@ -57,13 +59,13 @@ class RelayBell:
             await self._wanted.wait()
             self._wanted.clear()
             if self._owed:
-                self._owed = False
-                await self._ring()
+                self._owed, hint = False, self._hint
+                await self._ring(hint)
 
-    async def _ring(self) -> None:
+    async def _ring(self, hint: Hint | None) -> None:
         try:
             async with self._redis.pipeline(transaction=False) as pipe:
-                pipe.lpush(RELAY_BELL, b"1")
+                pipe.lpush(RELAY_BELL, relay_bell(hint))
                 pipe.ltrim(RELAY_BELL, 0, MOST_RELAY_BELLS - 1)
                 await pipe.execute()
         except (RedisError, OSError):

@@ -34,6 +34,10 @@ class BodyInvalid(LongshoreError):
     code = "VALIDATION_ERROR"
 
 
+class ScheduleInvalid(BodyInvalid):
+    """The schedule cannot be read."""
+
+
 class NotFound(LongshoreError):
     """{resource} not found."""
 
@@ -88,6 +92,12 @@ class DeadLetterResolved(LongshoreError):
     code = "INVALID_STATE"
 
 
+class TwinExists(LongshoreError):
+    """Job {job_id} has the same unique key."""
+
+    code = "INVALID_STATE"
+
+
 class InsufficientStock(LongshoreError):
     """{sku} has {available} units free, fewer than asked for."""
 
@@ -108,6 +118,12 @@ class Forbidden(LongshoreError):
 
 class Overloaded(LongshoreError):
     """Too many requests are waiting; try again shortly with the same Idempotency-Key."""
+
+    code = "OVERLOADED"
+
+
+class TooManyWaiters(LongshoreError):
+    """Too many requests wait for news of jobs; ask without waiting, or try again shortly."""
 
     code = "OVERLOADED"
 

@@ -5,6 +5,7 @@ type. Endpoints are matched here and not from a cache, so a subscription counts 
 """
 
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -22,13 +23,17 @@ _ENCODER = msgspec.json.Encoder(decimal_format="number")
 
 
 class Occurrence(msgspec.Struct, frozen=True):
-    """An event about to be published: whose it is, which thing it is about, and its place in that thing's history."""
+    """An event about to be published: whose it is, which thing it is about, and its place in that thing's history.
+
+    The jobs that consume it inherit the deadline. Deliveries to subscribers do not: what happened stays worth telling.
+    """
 
     tenant_id: UUID
     subject: UUID
     sequence: int
     event: Event
     trace_context: dict[str, str] | None = None
+    deadline_at: datetime | None = None
 
 
 class _EventRow(msgspec.Struct, frozen=True):
@@ -112,7 +117,7 @@ def _matching(endpoints: Sequence[Row[Any]], occurrence: Occurrence) -> Iterable
 def _consumer_jobs(event_id: UUID, of: Occurrence) -> Iterable[NewJob]:
     for kind in consumers_of(type(of.event)):
         args = kind.payload(**{name: getattr(of.event, name) for name in kind.payload.__struct_fields__})
-        yield new_job(args, **_origin(event_id, of))
+        yield new_job(args, deadline_at=of.deadline_at, **_origin(event_id, of))
 
 
 def _delivery_job(event_id: UUID, of: Occurrence, endpoint: Row[Any]) -> NewJob:

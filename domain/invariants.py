@@ -54,10 +54,23 @@ INVARIANTS = (
         "Every running job has a live lease, or one that the rescuer is about to take over.",
         text(
             """
-            SELECT id, kind, lease_until FROM jobs
-             WHERE state = 'running'
-               AND (lease_until IS NULL OR lease_until < clock_timestamp() - interval '30 seconds')
+            SELECT j.id, j.kind, l.lease_until FROM jobs AS j LEFT JOIN LATERAL (
+                   SELECT max(lease_until) AS lease_until FROM leases
+                    CROSS JOIN LATERAL unnest(job_ids, claims) AS held(id, claim)
+                    WHERE held.id = j.id AND held.claim = j.claim) AS l ON true
+             WHERE j.state = 'running'
+               AND (l.lease_until IS NULL OR l.lease_until < clock_timestamp() - interval '30 seconds')
              LIMIT 20
+            """
+        ),
+    ),
+    Invariant(
+        "schedules_are_kept",
+        "Every schedule that is not paused has fired what was due.",
+        text(
+            """
+            SELECT name, kind, next_at FROM schedules
+             WHERE paused_at IS NULL AND next_at < clock_timestamp() - interval '5 minutes' LIMIT 20
             """
         ),
     ),
@@ -68,6 +81,28 @@ INVARIANTS = (
             """
             SELECT j.id, j.kind FROM jobs AS j
              WHERE j.state = 'dead' AND NOT EXISTS (SELECT FROM dead_letters AS d WHERE d.job_id = j.id) LIMIT 20
+            """
+        ),
+    ),
+    Invariant(
+        "unique_keys_are_of_unended_jobs",
+        "A unique key that is held until its job ends is held by a job that has not.",
+        text(
+            """
+            SELECT u.kind, u.key, u.job_id, j.state FROM unique_jobs AS u LEFT JOIN jobs AS j ON j.id = u.job_id
+             WHERE u.until IS NULL AND (j.id IS NULL OR j.state IN ('succeeded', 'dead', 'cancelled')) LIMIT 20
+            """
+        ),
+    ),
+    Invariant(
+        "groups_wait_for_somebody",
+        "A group that is still open has a child that has not ended, or one whose replay it waits for.",
+        text(
+            """
+            SELECT g.id, g.total, g.succeeded, g.dead, g.cancelled FROM job_groups AS g
+             WHERE g.closed_at IS NULL AND NOT (g.needs_success AND g.dead > 0) AND NOT EXISTS (
+                   SELECT FROM jobs AS j WHERE j.tenant_id = g.tenant_id AND j.parent_id = g.id
+                      AND j.state NOT IN ('succeeded', 'dead', 'cancelled')) LIMIT 20
             """
         ),
     ),

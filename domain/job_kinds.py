@@ -85,3 +85,14 @@ class GenerateReport(
     """Write a report's file, row by row."""
 
     report_id: UUID
+
+
+class CheckInvariants(
+    JobArgs,
+    kind="invariants.check",
+    queue="default",
+    retry=Backoff(max_attempts=3, base=60.0, cap=300.0),
+    timeout=_HOUR,
+    bundle=1,
+):
+    """Reconcile what the tables say of each other: stock and its ledger, orders, jobs and obligations."""

@@ -179,14 +179,15 @@ jobs = Table(
     _int("version", default=1),
     _time("created_at", now=True),
     _time("due_at", now=True),
-    _time("lease_until"),
+    _time("deadline_at"),
     _uuid("worker_id"),
     _time("started_at"),
     _time("finished_at"),
     _time("cancel_requested_at"),
     _uuid("order_id"),
     _uuid("event_id"),
-    _uuid("parent_id"),  # the job that this one replays with other arguments
+    _uuid("parent_id"),  # the job that waits for this one's group, or that this one replays with other arguments
+    _text("unique_key", nullable=True),
     _text("lane", nullable=True),
     Column("progress", JSONB),
     Column("result", JSONB),
@@ -195,9 +196,12 @@ jobs = Table(
     CheckConstraint(
         "state IN ('scheduled', 'queued', 'running', 'retrying', 'succeeded', 'dead', 'cancelled')", name="state"
     ),
-    Index("ix_jobs_list", "tenant_id", "state", "id"),
+    CheckConstraint("priority BETWEEN -2 AND 2", name="priority"),
+    # No index names a column that claim and finish write: their updates stay on the page (HOT), and touch no index.
+    Index("ix_jobs_tenant", "tenant_id", "id"),
     Index("ix_jobs_order", "tenant_id", "order_id", postgresql_where=sa.text("order_id IS NOT NULL")),
-    Index("ix_jobs_running", "id", postgresql_where=sa.text("state = 'running'")),
+    Index("ix_jobs_parent", "tenant_id", "parent_id", "id", postgresql_where=sa.text("parent_id IS NOT NULL")),
+    Index("ix_jobs_cancel", "id", postgresql_where=sa.text("cancel_requested_at IS NOT NULL")),
     postgresql_partition_by="RANGE (id)",
 )
 
@@ -213,9 +217,71 @@ outbox = Table(
     _time("due_at", nullable=False),
     _int("rings", default=0),
     Column("alone", sa.Boolean, nullable=False, server_default="false"),  # after a crash: in a bundle of one
-    Index("ix_outbox_due", "queue", "due_at", postgresql_where=sa.text("lane IS NULL")),
-    Index("ix_outbox_lane", "lane", "due_at", postgresql_where=sa.text("lane IS NOT NULL")),
+    Index(
+        "ix_outbox_due",
+        "queue",
+        "kind",
+        "tenant_id",
+        sa.text("priority DESC"),
+        "due_at",
+        postgresql_where=sa.text("lane IS NULL"),
+    ),
+    Index("ix_outbox_lane", "lane", sa.text("priority DESC"), "due_at", postgresql_where=sa.text("lane IS NOT NULL")),
     postgresql_with=HOT,
+)
+
+# One row per claimed bundle: which jobs a worker holds under which claims, and until when unless it speaks again.
+leases = Table(
+    "leases",
+    metadata,
+    _id(),
+    _uuid("worker_id", nullable=False),
+    _time("lease_until", nullable=False),
+    Column("job_ids", ARRAY(UUID), nullable=False),
+    Column("claims", ARRAY(sa.Integer), nullable=False),
+    postgresql_with={**HOT, "toast_tuple_target": "8160"},
+)
+
+# What the relay obeys, set by operators; a queue or kind without a row runs freely.
+controls = Table(
+    "controls",
+    metadata,
+    Column("scope", TEXT, primary_key=True),  # queue | kind
+    Column("name", TEXT, primary_key=True),
+    _time("paused_at"),
+    Column("max_in_flight", sa.Integer),  # rung or running at once
+    Column("max_in_flight_per_tenant", sa.Integer),
+    Column("starts_per_second", sa.Double),
+    CheckConstraint("scope IN ('queue', 'kind')", name="scope"),
+    CheckConstraint("max_in_flight > 0 AND max_in_flight_per_tenant > 0 AND starts_per_second > 0", name="positive"),
+)
+
+# Which job has a unique key. `until` NULL = while that job has not ended.
+unique_jobs = Table(
+    "unique_jobs",
+    metadata,
+    Column("tenant_id", UUID, primary_key=True),
+    Column("kind", TEXT, primary_key=True),
+    Column("key", TEXT, primary_key=True),
+    _uuid("job_id", nullable=False),
+    _time("until"),
+    Index("ix_unique_jobs_until", "until", postgresql_where=sa.text("until IS NOT NULL")),
+)
+
+# The jobs that wait for others: `id` is the job that waits, and the `parent_id` of those that it waits for.
+job_groups = Table(
+    "job_groups",
+    metadata,
+    _id(),
+    _uuid("tenant_id", nullable=False),
+    Column("needs_success", sa.Boolean, nullable=False),
+    _int("total"),
+    _int("succeeded", default=0),
+    _int("dead", default=0),
+    _int("cancelled", default=0),
+    _time("closed_at"),  # nothing counts any more: the waiting job fired, or was cancelled because it never can
+    CheckConstraint("least(succeeded, dead, cancelled) >= 0 AND succeeded + dead + cancelled <= total", name="counts"),
+    postgresql_with={"fillfactor": "50"},
 )
 
 attempts = Table(
@@ -243,7 +309,7 @@ dead_letters = Table(
     _uuid("job_id", nullable=False),
     _text("kind"),
     _text("fingerprint"),
-    _text("cause"),  # permanent | attempts | crashes
+    _text("cause"),  # permanent | attempts | crashes | deadline
     Column("snapshot", JSONB, nullable=False),
     _time("died_at", now=True),
     _text("resolution", nullable=True),  # replayed | edited | discarded
@@ -333,6 +399,25 @@ reports = Table(
     Column("byte_count", sa.BigInteger),
     _time("created_at", now=True),
     Index("ix_reports_list", "tenant_id", sa.text("id DESC")),
+)
+
+schedules = Table(
+    "schedules",
+    metadata,
+    Column("name", TEXT, primary_key=True),
+    _tenant(),
+    _text("kind"),
+    Column("args", JSONB, nullable=False),
+    _text("cron"),
+    _text("time_zone"),
+    _text("catch_up"),
+    _time("created_at", now=True),
+    _time("paused_at"),
+    _text("paused_reason", nullable=True),
+    _time("next_at", nullable=False),  # the first tick that nobody has fired
+    _time("last_fired_at"),
+    _uuid("last_job_id"),
+    CheckConstraint("catch_up IN ('skip', 'latest', 'all')", name="catch_up"),
 )
 
 workers = Table(

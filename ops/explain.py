@@ -8,6 +8,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -17,9 +18,10 @@ from sqlalchemy import Connection, Engine, event, text
 
 from domain.database import connect
 from domain.ids import new_id
-from domain.jobs.attempts import start_if_due
+from domain.jobs.attempts import ClaimedJob, start_if_due
 from domain.jobs.dead_letters import DeadLetterFilter, find_dead_letters
-from domain.jobs.outbox import ring_due
+from domain.jobs.due import due_rows, new_flows
+from domain.jobs.finish import finish_if_held, plain_finish_of
 from domain.jobs.queries import JobFilter, list_jobs
 from domain.orders.queries import list_orders
 from domain.tenants.keys import ensure_tenant
@@ -28,7 +30,7 @@ from ops.stack import Stack
 
 ROWS = 100_000
 TENANTS = 10
-_QUEUES = ["inventory", "email", "webhooks", "reports"]
+_EVER = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Case(msgspec.Struct, frozen=True):
@@ -38,17 +40,28 @@ class Case(msgspec.Struct, frozen=True):
     run: Callable[[Connection, UUID], object]
 
 
-def _claim(tx: Connection, _tenant_id: UUID) -> object:
+def _read_heads(tx: Connection, _tenant_id: UUID) -> object:
+    flows = new_flows(tx, [], 64)
+    return due_rows(tx, flows, [_EVER] * len(flows), [100] * len(flows))
+
+
+def _claim(tx: Connection, _tenant_id: UUID) -> list[ClaimedJob]:
     ids = tx.execute(text("SELECT job_id FROM outbox ORDER BY job_id LIMIT 100")).scalars().all()
     return start_if_due(tx, ids, new_id())
+
+
+def _finish(tx: Connection, tenant_id: UUID) -> object:
+    return finish_if_held(tx, [plain_finish_of(job) for job in _claim(tx, tenant_id)])
 
 
 CASES = [
     Case("list orders", lambda tx, tenant: list_orders(tx, tenant, status=None, after=None, limit=51)),
     Case("list jobs", lambda tx, tenant: list_jobs(tx, tenant, JobFilter(), limit=51)),
     Case("list jobs of one state", lambda tx, tenant: list_jobs(tx, tenant, JobFilter(state="dead"), limit=51)),
-    Case("the relay's ring", lambda tx, _tenant: ring_due(tx, _QUEUES, 100)),
+    Case("the relay's search for new flows", lambda tx, _tenant: new_flows(tx, [], 64)),
+    Case("the relay's look at what is due", _read_heads),
     Case("a worker's claim of a bundle of 100", _claim),
+    Case("a worker's finish of a bundle of 100", _finish),
     Case("open dead letters", lambda tx, tenant: find_dead_letters(tx, DeadLetterFilter(tenant_id=tenant), 51)),
 ]
 
@@ -72,10 +85,15 @@ _SEED = [
     SELECT id, queue, kind, tenant_id, due_at FROM jobs WHERE state = 'queued'
     """,
     """
+    INSERT INTO dead_letters (id, tenant_id, job_id, kind, fingerprint, cause, snapshot)
+    SELECT uuidv7(), tenant_id, id, kind, md5(right(CAST(id AS text), 1)), 'attempts', '{}'
+      FROM jobs WHERE state = 'dead'
+    """,
+    """
     INSERT INTO dead_letters (id, tenant_id, job_id, kind, fingerprint, cause, snapshot, resolution)
     SELECT uuidv7(), t.ids[1 + n % cardinality(t.ids)], uuidv7(), 'email.order_confirmed', md5(CAST(n % 50 AS text)),
-           'attempts', '{}', CASE WHEN n % 200 < 10 THEN NULL ELSE 'replayed' END
-      FROM generate_series(1, :rows) AS n, (SELECT CAST(:tenants AS uuid[]) AS ids) AS t
+           'attempts', '{}', 'replayed'
+      FROM generate_series(1, :rows * 98 / 100) AS n, (SELECT CAST(:tenants AS uuid[]) AS ids) AS t
     """,
     "ANALYZE",
 ]
@@ -97,7 +115,9 @@ def plan(engine: Engine, case: Case, tenant_id: UUID) -> list[str]:
         with _caught(tx) as statements:
             case.run(tx, tenant_id)
         tx.rollback()
-        statement, parameters = statements[-1]
+        *earlier, (statement, parameters) = statements
+        for one, given in earlier:  # what it finds depends on them: a finish on its claim
+            tx.exec_driver_sql(one, given)
         lines = tx.exec_driver_sql(f"EXPLAIN (ANALYZE, COSTS OFF, BUFFERS OFF) {statement}", parameters)
         return [_IDS.sub("'{...}'::uuid[]", line) for line in lines.scalars()]
 

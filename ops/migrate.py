@@ -1,4 +1,7 @@
-"""Migrating: the schema is at the head of `migrations/`, with partitions for the weeks ahead. Twice at once is safe."""
+"""Migrating: the schema is at the head of `migrations/`, with partitions ahead and the standing schedules.
+
+Twice at once is safe.
+"""
 
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -13,6 +16,7 @@ from sqlalchemy import Engine, text
 from domain.database import connect
 from domain.jobs.partitions import create_partitions_ahead
 from domain.lanes.lanes import SMTP, SMTP_ROOM, open_lane
+from domain.schedules.standing import declare_standing
 
 MIGRATIONS = Path(__file__).parents[1] / "migrations"
 
@@ -24,6 +28,7 @@ def upgrade(database_url: str, revision: str = "head") -> None:
     with engine.begin() as tx:
         create_partitions_ahead(tx, datetime.now(UTC))
         open_lane(tx, SMTP, "email", SMTP_ROOM)
+        declare_standing(tx, datetime.now(UTC))
     engine.dispose()
 
 

@@ -1,18 +1,24 @@
 """What is served: the API on granian, in one process. The console will be composed onto it here."""
 
 import asyncio
+import gc
 import os
 import signal
+import threading
 
 from granian.constants import Interfaces
 from granian.server.embed import Server
 
 from api.app import create_app
+from api.job_news import MOST_WAITERS
 from ops.migrate import head
 from ops.settings import Settings
 from ops.telemetry import VERSION, configure_logging, log
 
 logger = log(__name__)
+
+#: Granian counts connections here, not requests: idle ones and open streams too, so those who wait are half at most.
+MOST_CONNECTIONS = 2 * MOST_WAITERS
 
 
 def serve(settings: Settings) -> None:
@@ -29,18 +35,39 @@ def serve(settings: Settings) -> None:
 
 async def _serve(settings: Settings) -> None:
     app = create_app(settings, schema=head())
+    gc.freeze()  # what stands now stands for good: no collection need walk through it again
     # In this process: one pid to watch, to stop and to kill. Its own log would only repeat ours.
     server = Server(
-        app, address=settings.host, port=settings.port, interface=Interfaces.ASGI, log_enabled=False, websockets=False
+        app,
+        address=settings.host,
+        port=settings.port,
+        interface=Interfaces.ASGI,
+        backlog=MOST_CONNECTIONS,
+        backpressure=MOST_CONNECTIONS,
+        log_enabled=False,
+        websockets=False,
     )
     loop = asyncio.get_running_loop()
 
     def stop(number: int) -> None:
         logger.info("shutdown_started", signal=signal.Signals(number).name)
         app.state.readiness.stopping = True  # the load balancer looks elsewhere while the rest drains
-        loop.call_later(settings.shutdown_timeout_seconds, os._exit, 1)
+        app.state.news.close()  # granian waits for open streams before it ends the application
+        _leave_within(settings.shutdown_timeout_seconds)
         server.stop()  # type: ignore[no-untyped-call]  # granian leaves it unannotated
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop, number)
     await server.serve()
+
+
+def _leave_within(seconds: int) -> None:
+    # From a thread of its own: the loop may be the one that hangs, and ends before the threads it waits for.
+    timer = threading.Timer(seconds, _give_up, [seconds])
+    timer.daemon = True
+    timer.start()
+
+
+def _give_up(seconds: int) -> None:
+    logger.error("shutdown_forced", after_seconds=seconds)
+    os._exit(1)

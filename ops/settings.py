@@ -48,6 +48,8 @@ class Settings(msgspec.Struct, frozen=True, rename="upper", kw_only=True):
     #: 32 bytes, base64: encrypts webhook secrets at rest (AES-256-GCM).
     secret_key: str
     worker_threads: Positive = 4
+    #: How long a finished job can be read; then retention drops it.
+    job_retention_days: Annotated[int, msgspec.Meta(ge=1, le=3650)] = 30
     #: 0 = no port for metrics and health of a worker process.
     metrics_port: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 0
     smtp_url: str = "smtp://127.0.0.1:1025"

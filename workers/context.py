@@ -2,8 +2,9 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any, Generic, TypeVar
 from uuid import UUID
@@ -16,7 +17,10 @@ from domain.event_types import Event
 from domain.events import Occurrence
 from domain.jobs.attempts import ClaimedJob, hold, report_progress_if_held
 from domain.jobs.decision import decided
-from domain.jobs.finish import finish_of
+from domain.jobs.finish import finish_of, is_plain, plain_finish_of
+from domain.jobs.groups import Children, Family, children_of
+from domain.jobs.kind import JobArgs
+from domain.jobs.outbox import NewJob, new_job
 from domain.jobs.retry_policy import Ending, Errored, Snooze, Snoozed, Succeeded
 from domain.lanes.lane_rules import Observation
 from domain.reports.store import ReportStore
@@ -49,6 +53,8 @@ class Resources(msgspec.Struct, frozen=True):
     secret_key: bytes
     #: Wakes the relay: the transaction just committed may have made obligations that are due now.
     ring: Callable[[], None]
+    #: Tells whoever waits for news of these jobs that a commit has changed them.
+    announce: Callable[[Iterable[UUID]], None] = lambda _job_ids: None
 
 
 class JobContext:
@@ -60,7 +66,7 @@ class JobContext:
         self.attempt = job.attempt
         self.max_attempts = job.max_attempts
         self.claim = job.claim
-        self.deadline = time.monotonic() + timeout_s
+        self.deadline = time.monotonic() + _time_left_s(job, timeout_s)
         self.mailer, self.http, self.reports = resources.mailer, resources.http, resources.reports
         self.secret_key = resources.secret_key
         #: What a poller of the job sees, unless the handler returns something.
@@ -70,6 +76,7 @@ class JobContext:
         #: What this attempt tells about the job's lane.
         self.seen: Observation | None = None
         self.occurrences: list[Occurrence] = []
+        self.families: list[Family] = []
         self.finished = False
         self.job, self._resources = job, resources
         self._connection: Connection | None = None
@@ -106,6 +113,7 @@ class JobContext:
         """What a poller of the job sees while it runs. Raises Cancelled when somebody asked for that."""
         with self._resources.engine.begin() as tx:
             report_progress_if_held(tx, self.job, done, total, message)
+        self._resources.announce([self.job_id])
         self.stop_if_cancelled()
 
     def stop_if_cancelled(self) -> None:
@@ -115,8 +123,32 @@ class JobContext:
 
     def publish(self, event: Event, subject: UUID | None = None, sequence: int = 1) -> None:
         """The event is published in the transaction that records this attempt's success, and only then."""
-        trace = self.job.trace_context
-        self.occurrences.append(Occurrence(self.tenant_id, subject or self.job_id, sequence, event, trace))
+        job = self.job
+        occurrence = Occurrence(job.tenant_id, subject or job.id, sequence, event, job.trace_context, job.deadline_at)
+        self.occurrences.append(occurrence)
+
+    def spawn(
+        self, children: Sequence[JobArgs], then: JobArgs | None = None, *, only_if_all_succeed: bool = False
+    ) -> None:
+        """These jobs exist from the transaction that records this attempt's success, and only then.
+
+        `then` waits for all the children; see `domain.jobs.groups.enqueue_group`. All inherit the order, the trace and
+        the deadline of this job.
+        """
+        last = None if then is None else self._heir(then)
+        self.families.append(Family([self._heir(args) for args in children], last, only_if_all_succeed))
+
+    def _heir(self, args: JobArgs) -> NewJob:
+        job = self.job
+        trace = None if job.trace_context is None else msgspec.json.encode(job.trace_context).decode()
+        return new_job(
+            args, tenant_id=job.tenant_id, order_id=job.order_id, trace_context=trace, deadline_at=job.deadline_at
+        )
+
+    @cached_property
+    def children(self) -> Children:
+        """What became of the jobs that this one waited for, when it fired; all 0 when it waited for none."""
+        return children_of(self.connection, self.tenant_id, self.job_id) or Children(0, 0, 0, 0, 0)
 
     @contextmanager
     def transaction(self) -> Iterator[Connection]:
@@ -130,13 +162,18 @@ class JobContext:
             yield tx
             write_outcomes(tx, [self.outcome(Succeeded(self.result))])
         self.finished = True
+        self._resources.announce([self.job_id])
         self._resources.ring()
 
     def outcome(self, ending: Ending) -> Outcome:
-        """The record of this attempt. Its events count only if it succeeded."""
-        finish = finish_of(self.job, ending, decided(self.job, ending), self.detail)
-        occurrences = self.occurrences if isinstance(ending, Succeeded) else ()
-        return Outcome(self.job, finish, self.seen, occurrences)
+        """The record of this attempt. Its events and jobs count only if it succeeded."""
+        if self.detail is None and is_plain(ending):
+            finish = plain_finish_of(self.job)
+        else:
+            finish = finish_of(self.job, ending, decided(self.job, ending), self.detail)
+        if not isinstance(ending, Succeeded):
+            return Outcome(self.job, finish, self.seen)
+        return Outcome(self.job, finish, self.seen, self.occurrences, self.families)
 
 
 class BundleJob(msgspec.Struct, Generic[Args]):
@@ -181,11 +218,18 @@ class BundleContext(Generic[Args]):
             yield tx, held
             self.outcomes = [_outcome(mate) for mate in held]
             write_outcomes(tx, self.outcomes)
+        self._resources.announce(outcome.job.id for outcome in self.outcomes)
         self._resources.ring()
 
 
 def _outcome(mate: BundleJob[Any]) -> Outcome:
     return Outcome(mate.job, finish_of(mate.job, mate.ending, decided(mate.job, mate.ending)))
+
+
+def _time_left_s(job: ClaimedJob, timeout_s: float) -> float:
+    if job.deadline_at is None:
+        return timeout_s
+    return min(timeout_s, (job.deadline_at - datetime.now(UTC)).total_seconds())
 
 
 def _request(job: ClaimedJob) -> dict[str, str]:

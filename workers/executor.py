@@ -5,24 +5,30 @@ recorded by itself, as soon as it is known.
 """
 
 import asyncio
-import traceback
 from collections.abc import Sequence
-from threading import Thread
+from threading import Lock, Thread
 from typing import Any
 from uuid import UUID
 
 import msgspec
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy import Engine
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
-from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
+from domain.ids import new_id
 from domain.jobs.attempts import ClaimedJob, start_if_due
 from domain.jobs.kind import JobKind, UnknownJobKind, find_kind
-from domain.jobs.retry_policy import Cancelled as CancelledEnding
-from domain.jobs.retry_policy import DependencyDown, Ending, Errored, Snoozed, Succeeded, ending_of
+from domain.jobs.retry_policy import (
+    DeadlineExceeded,
+    Ending,
+    Errored,
+    Snoozed,
+    Succeeded,
+)
 from domain.lanes.lane_rules import Observation
 from ops.telemetry import log
-from workers.context import BundleContext, BundleJob, Cancelled, JobContext, LeaseLost, Resources
+from workers.context import BundleContext, BundleJob, JobContext, Resources
+from workers.endings import PATIENTLY, ending_of_handler, ending_of_job, is_outage
 from workers.recorder import Recorder, unstorable
 from workers.registry import HANDLERS, Handler, Mode
 from workers.tally import count_claimed, count_ended
@@ -30,50 +36,53 @@ from workers.tally import count_claimed, count_ended
 logger = log(__name__)
 
 _UNKNOWN_TIMEOUT_S = 60.0
-OUTAGE_S = 1.0
-#: After so many returned attempts an outage counts as a failure of the job.
-MOST_OUTAGES = 20
-#: Connection exceptions, shutdown and start-up, too many connections (PostgreSQL, appendix A).
-_OUTAGE_CLASSES = ("08", "57P", "53300")
-#: Deadlock, serialization failure, lock timeout: nothing is wrong with the job, the same transaction may work now.
-_TRANSIENT = {"40P01", "40001", "55P03"}
-
-
-def _is_transient(error: BaseException) -> bool:
-    return isinstance(error, DBAPIError) and getattr(error.orig, "sqlstate", None) in _TRANSIENT
-
-
-_PATIENTLY = Retrying(
-    retry=retry_if_exception(_is_transient),
-    stop=stop_after_attempt(5),
-    wait=wait_random_exponential(multiplier=0.02, max=0.5),
-    reraise=True,
-)
+#: How long a job that was in a crash waits when another such job runs in the process that claimed it.
+SUSPECT_S = 0.5
 
 
 class Executor:
     """Runs bundles for one worker process. `run_bundle` is called by many threads."""
 
-    def __init__(self, resources: Resources, recorder: Recorder, worker_id: UUID) -> None:
+    def __init__(self, resources: Resources, recorder: Recorder, worker_id: UUID, claims: Engine) -> None:
         self._resources, self._recorder, self._worker_id = resources, recorder, worker_id
-        self._claims = resources.engine.execution_options(isolation_level="AUTOCOMMIT")
+        self._claims = claims.execution_options(isolation_level="AUTOCOMMIT")
         self._loop = asyncio.new_event_loop()
+        self._suspect = Lock()
         self.stopping = False
         self._loop_thread = Thread(target=self._loop.run_forever, name="event-loop", daemon=True)
         self._loop_thread.start()
 
     def run_bundle(self, kind: str, ids: Sequence[str]) -> None:  # noqa: ARG002  # the rows know their kind
         """The jobs of this bell that were really due are run and their outcomes recorded. Never raises for a job."""
-        jobs = self._claim([UUID(hex=word) for word in ids])
+        lease_id = new_id()
+        jobs = self._claim([UUID(hex=word) for word in ids], lease_id)
+        if any(job.crashes for job in jobs):
+            self._run_suspects(jobs, lease_id)
+        else:
+            self._run_jobs(jobs, lease_id)
+
+    def _run_suspects(self, jobs: list[ClaimedJob], lease_id: UUID) -> None:
+        """One at a time in this process: when the guilty one takes it down again, no other suspect goes with it."""
+        if self._suspect.acquire(blocking=False):
+            try:
+                self._run_jobs(jobs, lease_id)
+            finally:
+                self._suspect.release()
+        else:
+            self._resources.holdings.hold(jobs, _UNKNOWN_TIMEOUT_S, lease_id)
+            for job in jobs:
+                self._record(job, Snoozed(SUSPECT_S, "another suspect runs here", handed_back=True))
+
+    def _run_jobs(self, jobs: list[ClaimedJob], lease_id: UUID) -> None:
         for name in {job.kind for job in jobs}:  # a forged bell may mix kinds
             mates = [job for job in jobs if job.kind == name]
             try:
-                self._run_kind(name, mates)
+                self._run_kind(name, mates, lease_id)
             except Exception as error:
                 # A bug of ours, or an outage where none was expected. What was claimed must not be held for nothing.
                 logger.exception("bundle.broke", kind=name, jobs=len(mates))
                 for job in mates:
-                    self._record(job, _ending_of(error, job))
+                    self._record(job, ending_of_job(error, job))
 
     def hand_back(self, jobs: Sequence[ClaimedJob]) -> None:
         """These jobs, claimed but not done, wait for another worker at once, without having used an attempt."""
@@ -99,31 +108,48 @@ class Executor:
             await asyncio.wait(unfinished, timeout=2)
         await self._resources.http.close()
 
-    def _claim(self, ids: Sequence[UUID]) -> list[ClaimedJob]:
+    def _claim(self, ids: Sequence[UUID], lease_id: UUID) -> list[ClaimedJob]:
         if self.stopping:
             return []
         try:
-            with self._claims.connect() as connection:
-                jobs = start_if_due(connection, ids, self._worker_id)
+            jobs = self._start(ids, lease_id)
         except (DBAPIError, PoolTimeout) as error:
             logger.warning("claim.failed", jobs=len(ids), error=type(error).__name__)
             return []  # nothing was claimed and they ring again, or their leases run out
         count_claimed(jobs)
+        self._resources.announce(job.id for job in jobs)
         return jobs
 
-    def _run_kind(self, name: str, jobs: list[ClaimedJob]) -> None:
+    def _start(self, ids: Sequence[UUID], lease_id: UUID) -> list[ClaimedJob]:
+        try:
+            with self._claims.connect() as connection:
+                return start_if_due(connection, ids, self._worker_id, lease_id=lease_id)
+        except DBAPIError as error:
+            if not error.connection_invalidated:
+                raise
+        # PostgreSQL was restarted since this connection was used. What a lost reply started, its lease gives back.
+        with self._claims.connect() as connection:
+            return start_if_due(connection, ids, self._worker_id, lease_id=lease_id)
+
+    def _run_kind(self, name: str, jobs: list[ClaimedJob], lease_id: UUID) -> None:
         try:
             kind: JobKind | None = find_kind(name)
         except UnknownJobKind:
             kind = None
-        self._resources.holdings.hold(jobs, kind.timeout_s if kind else _UNKNOWN_TIMEOUT_S)
+        self._resources.holdings.hold(jobs, kind.timeout_s if kind else _UNKNOWN_TIMEOUT_S, lease_id)
         handler = HANDLERS.get(name)
         if kind is None or handler is None:
             for job in jobs:
                 self._record(job, Errored("UnknownJobKind", f"this worker knows no kind {name}"))
         else:
-            self._perform(kind, handler, self._decode(kind, jobs))
+            self._perform(kind, handler, self._decode(kind, self._in_time(jobs)))
             logger.info("bundle.done", kind=name, jobs=len(jobs), request_ids=_request_ids(jobs))
+
+    def _in_time(self, jobs: Sequence[ClaimedJob]) -> list[ClaimedJob]:
+        late = [job for job in jobs if job.deadline_at is not None and job.deadline_at <= job.started_at]
+        for job in late:
+            self._record(job, DeadlineExceeded())
+        return [job for job in jobs if job not in late] if late else list(jobs)
 
     def _decode(self, kind: JobKind, jobs: Sequence[ClaimedJob]) -> list[tuple[ClaimedJob, Any]]:
         decoded = []
@@ -154,7 +180,7 @@ class Executor:
             returned = handler.run(args, ctx)
             ending: Ending | None = Succeeded(ctx.result if returned is None else returned)
         except Exception as error:  # noqa: BLE001  # whatever a handler raises is the outcome of its job
-            ending = _ending(error, ctx)
+            ending = ending_of_handler(error, ctx)
         finally:
             ctx.close()
         return self._conclude(job, ctx, ending)
@@ -171,7 +197,7 @@ class Executor:
                 returned = await handler.run(args, ctx)
             ending: Ending | None = Succeeded(ctx.result if returned is None else returned)
         except Exception as error:  # noqa: BLE001  # whatever a handler raises is the outcome of its job
-            ending = _ending(error, ctx)
+            ending = ending_of_handler(error, ctx)
         self._conclude(job, ctx, ending)
 
     def _run_bulk(self, handler: Handler, work: Sequence[tuple[ClaimedJob, Any]]) -> None:
@@ -183,19 +209,19 @@ class Executor:
         try:
             self._run_bundle_transaction(handler, work)
         except Exception as error:  # noqa: BLE001  # whatever a handler raises is the outcome of its jobs
-            if len(work) > 1 and not _is_outage(error):
+            if len(work) > 1 and not is_outage(error):
                 logger.warning("bundle.split", kind=work[0][0].kind, jobs=len(work), error=type(error).__name__)
                 for job, args in work:  # one of them is to blame: by itself it fails by itself
                     self._run_bulk(handler, [(job, args)])
             else:
                 for job, _ in work:
-                    self._record(job, _ending_of(error, job))
+                    self._record(job, ending_of_job(error, job))
         return None
 
     def _run_bundle_transaction(self, handler: Handler, work: Sequence[tuple[ClaimedJob, Any]]) -> None:
-        bundle = _PATIENTLY(self._try_bundle, handler, work)
+        bundle = PATIENTLY(self._try_bundle, handler, work)
         self._resources.holdings.forget(job for job, _ in work)
-        count_ended(bundle.outcomes)
+        count_ended([(outcome.job, outcome.finish.outcome) for outcome in bundle.outcomes])
 
     def _try_bundle(self, handler: Handler, work: Sequence[tuple[ClaimedJob, Any]]) -> BundleContext[Any]:
         bundle: BundleContext[Any] = BundleContext([BundleJob(job, args) for job, args in work], self._resources)
@@ -207,7 +233,7 @@ class Executor:
         if ctx.finished or ending is None:
             self._resources.holdings.forget([job])
             if ctx.finished:
-                count_ended([ctx.outcome(Succeeded())])
+                count_ended([(job, "succeeded")])
         elif self._resources.holdings.decide(job):
             ctx.seen = ctx.seen or _default_observation(ending)
             self._put(ctx, ending)
@@ -226,42 +252,7 @@ class Executor:
             ending, ctx.detail = unstorable(error), None
             outcome = ctx.outcome(ending)
         _tell(ctx, ending)
-        count_ended([outcome])
         self._recorder.put(outcome)
-
-
-def _ending(error: Exception, ctx: JobContext) -> Ending | None:
-    """None = another worker has the job, so there is nothing to record."""
-    if isinstance(error, LeaseLost):
-        ctx.log.warning("job.lease_lost")
-        return None
-    if isinstance(error, Cancelled):
-        return CancelledEnding()
-    if isinstance(error, DependencyDown):
-        ctx.seen = Observation(False, down=True)
-    if isinstance(error, TimeoutError) and not error.args:
-        return Errored("TimedOut", "no result in time")
-    return _ending_of(error, ctx.job)
-
-
-def _ending_of(error: Exception, job: ClaimedJob) -> Ending:
-    """An outage of our own database is no fault of the job: it waits a moment and has not used an attempt.
-
-    Unless it happens to this job again and again: then the job is what takes its connection down.
-    """
-    if _is_outage(error) and job.claim - job.attempt < MOST_OUTAGES:
-        return Snoozed(OUTAGE_S, "the database was away")
-    return ending_of(error, traceback.format_exc())
-
-
-def _is_outage(error: Exception) -> bool:
-    lost = isinstance(error, DBAPIError) and error.connection_invalidated
-    return lost or isinstance(error, InterfaceError | PoolTimeout) or _is_unreachable(error)
-
-
-def _is_unreachable(error: Exception) -> bool:
-    state = getattr(error.orig, "sqlstate", None) if isinstance(error, OperationalError) else ""
-    return state is None or state.startswith(_OUTAGE_CLASSES)
 
 
 def _default_observation(ending: Ending) -> Observation:

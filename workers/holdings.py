@@ -1,7 +1,7 @@
 """The jobs this process holds, and who may decide about each: exactly one of handler, watchdog and shutdown."""
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from threading import Lock
 from uuid import UUID
 
@@ -9,13 +9,17 @@ import msgspec
 
 from domain.jobs.attempts import ClaimedJob
 
+#: How long a job may wait, claimed, behind slower mates of its bundle before others get it.
+MATES_WAIT_S = 1.0
+
 
 class Held(msgspec.Struct):
     """A claimed job in this process. Times are of the monotonic clock, in seconds."""
 
     job: ClaimedJob
     timeout_s: float
-    bundle: int
+    lease_id: UUID
+    claimed_at: float
     started_at: float | None = None
     decided: bool = False
     cancel_requested: bool = False
@@ -27,16 +31,20 @@ class Holdings:
     def __init__(self) -> None:
         self._lock = Lock()
         self._held: dict[UUID, Held] = {}
-        self._bundles = 0
+        self._leases: dict[UUID, int] = {}  # how many jobs of each are still held
+        self._ended: set[UUID] = set()
 
     def __len__(self) -> int:
         return len(self._held)
 
-    def hold(self, jobs: Sequence[ClaimedJob], timeout_s: float) -> None:
-        """These jobs were claimed together."""
+    def hold(self, jobs: Sequence[ClaimedJob], timeout_s: float, lease_id: UUID) -> None:
+        """These jobs were claimed together, under this lease."""
+        now = time.monotonic()
         with self._lock:
-            self._bundles += 1
-            self._held.update({job.id: Held(job, timeout_s, self._bundles) for job in jobs})
+            for job in jobs:
+                self._let_go(job.id)  # claimed anew, before the old outcome was written
+                self._held[job.id] = Held(job, timeout_s, lease_id, now)
+            self._leases[lease_id] = self._leases.get(lease_id, 0) + len(jobs)
 
     def start(self, job: ClaimedJob) -> bool:
         """The job's time begins. False when somebody has decided about it already: it must not run."""
@@ -61,33 +69,49 @@ class Holdings:
         with self._lock:
             for job in jobs:
                 if (held := self._held.get(job.id)) is not None and held.job.claim == job.claim:
-                    del self._held[job.id]
+                    self._let_go(job.id)
 
-    def claims(self) -> list[tuple[UUID, int]]:
-        """What the lease of this process covers."""
-        with self._lock:
-            return [(held.job.id, held.job.claim) for held in self._held.values()]
+    def _let_go(self, job_id: UUID) -> None:
+        if (held := self._held.pop(job_id, None)) is not None:
+            self._leases[held.lease_id] -= 1
+            if not self._leases[held.lease_id]:
+                del self._leases[held.lease_id]
+                self._ended.add(held.lease_id)
 
-    def note(self, alive: Mapping[UUID, bool]) -> None:
-        """What the renewal answered: job id -> cancel was requested."""
+    def leases(self) -> tuple[list[UUID], list[UUID]]:
+        """Those to renew, and those whose jobs have all ended; see `dropped`."""
         with self._lock:
-            for job_id, cancel_requested in alive.items():
+            return list(self._leases), list(self._ended)
+
+    def dropped(self, ended: Iterable[UUID]) -> None:
+        """These ended leases are gone from PostgreSQL."""
+        with self._lock:
+            self._ended.difference_update(ended)
+
+    def running(self) -> list[UUID]:
+        """The jobs whose handlers are at work: those that could notice that somebody wants them cancelled."""
+        with self._lock:
+            return [job_id for job_id, held in self._held.items() if held.started_at is not None and not held.decided]
+
+    def note_asked_to_stop(self, job_ids: Iterable[UUID]) -> None:
+        """Somebody asked for these jobs to be cancelled."""
+        with self._lock:
+            for job_id in job_ids:
                 if job_id in self._held:
-                    self._held[job_id].cancel_requested = cancel_requested
+                    self._held[job_id].cancel_requested = True
 
     def is_cancelled(self, job_id: UUID) -> bool:
         with self._lock:
             return job_id in self._held and self._held[job_id].cancel_requested
 
     def overdue(self) -> tuple[list[Held], list[ClaimedJob]]:
-        """What is past its time, and the bundle mates that wait behind it and have not started."""
+        """What is past its time, and what has waited too long behind the mates of its bundle."""
         now = time.monotonic()
         with self._lock:
             open_ = [held for held in self._held.values() if not held.decided]
             late = [held for held in open_ if held.started_at is not None and now - held.started_at > held.timeout_s]
-            blocked = {held.bundle for held in late}
-            mates = [held.job for held in open_ if held.bundle in blocked and held.started_at is None]
-            return late, mates
+            waiting = [held for held in open_ if held.started_at is None and now - held.claimed_at > MATES_WAIT_S]
+            return late, [held.job for held in waiting]
 
     def undecided(self) -> list[ClaimedJob]:
         """What would have to be handed back if the process stopped now."""

@@ -3,6 +3,7 @@
 Exit code 0 after a clean stop, 1 when the time allowed for it was up.
 """
 
+import gc
 import os
 import signal
 import socket
@@ -28,6 +29,10 @@ logger = log(__name__)
 NEED_REDIS = frozenset({"relay", "worker"})
 
 
+#: Young objects between two collections; Python's own 700 make a busy worker spend a sixth of its time collecting.
+_YOUNG_OBJECTS = 50_000
+
+
 class Lifecycle:
     """One per process. `stopping` is set by the first signal; `shutdown_timeout_seconds` later it exits with 1."""
 
@@ -47,6 +52,7 @@ class Lifecycle:
         for name in (signal.SIGTERM, signal.SIGINT):
             signal.signal(name, self._on_signal)
         self._serve_health()
+        _collect_rarely()
         logger.info("process_started", role=self.process.role, pid=self.process.pid, queues=self.process.queues)
         return self
 
@@ -138,3 +144,9 @@ class HealthHandler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # the standard library's signature
         """Probes come every few seconds: not worth a line."""
+
+
+def _collect_rarely() -> None:
+    """What a bundle makes dies by its reference count; cycles are rare and can wait. What stands now, stays."""
+    gc.freeze()
+    gc.set_threshold(_YOUNG_OBJECTS, 20, 20)

@@ -14,7 +14,7 @@ from workers.broker import connect_redis
 from workers.lifecycle import Lifecycle
 from workers.relay import Relay
 from workers.rescuer import PASS_EVERY_S, Rescuer
-from workers.scheduler import Scheduler
+from workers.scheduler import TURN_EVERY_S, Scheduler
 
 logger = log(__name__)
 
@@ -24,9 +24,10 @@ BEAT_EVERY_S = 2.0
 def run_relay(settings: Settings) -> None:
     """The relay process."""
     # A relay that is stopped while it holds rows must free them soon: the others skip what is locked.
-    engine = connect(settings.database_url, process="relay", pool_size=2, idle_in_transaction_ms=2_000)
+    engine = connect(settings.database_url, process="relay", pool_size=3, idle_in_transaction_ms=2_000, hot=True)
     relay = Relay(engine, connect_redis(settings.redis_url))
     _turn_until_stopped("relay", settings, engine, relay.turn, pause_s=0.0)
+    relay.close()
 
 
 def run_rescuer(settings: Settings) -> None:
@@ -37,8 +38,9 @@ def run_rescuer(settings: Settings) -> None:
 
 def run_scheduler(settings: Settings) -> None:
     """The scheduler process."""
-    engine = connect(settings.database_url, process="scheduler", pool_size=2)
-    _turn_until_stopped("scheduler", settings, engine, Scheduler(engine).turn, pause_s=1.0)
+    engine = connect(settings.database_url, process="scheduler", pool_size=3)
+    scheduler = Scheduler(engine, settings.job_retention_days)
+    _turn_until_stopped("scheduler", settings, engine, scheduler.turn, pause_s=TURN_EVERY_S)
 
 
 def _turn_until_stopped(

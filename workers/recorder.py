@@ -6,10 +6,11 @@ an outcome that cannot be stored as it is becomes one that can.
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from queue import Empty, SimpleQueue
 from threading import Event as Flag
 from threading import Thread
+from uuid import UUID
 
 import msgspec
 from sqlalchemy import Connection, Engine
@@ -21,11 +22,13 @@ from domain.events import Occurrence, publish
 from domain.jobs.attempts import ClaimedJob
 from domain.jobs.decision import decided
 from domain.jobs.finish import Finish, FinishedJob, finish_of
+from domain.jobs.groups import Family, enqueue_families
 from domain.jobs.retry_policy import Errored
 from domain.lanes.lane_rules import Observation
 from domain.lanes.lanes import move_lanes
 from ops.telemetry import FINISHES_REFUSED, log
 from workers.holdings import Holdings
+from workers.tally import count_ended
 
 logger = log(__name__)
 
@@ -33,19 +36,26 @@ MOST_AT_ONCE = 1_000
 
 
 class Outcome(msgspec.Struct, frozen=True):
-    """One ended attempt: the row that records it, what it tells about its lane, and the events it publishes."""
+    """One ended attempt: the row that records it, what it tells about its lane, and what follows from it."""
 
     job: ClaimedJob
     finish: Finish
     seen: Observation | None = None
     occurrences: Sequence[Occurrence] = ()
+    families: Sequence[Family] = ()
 
 
 class Recorder:
     """One thread, one connection. `put` from any thread; `close` returns when everything put before is written."""
 
-    def __init__(self, engine: Engine, holdings: Holdings, ring: Callable[[], None]) -> None:
-        self._engine, self._holdings, self._ring = engine, holdings, ring
+    def __init__(
+        self,
+        engine: Engine,
+        holdings: Holdings,
+        ring: Callable[[], None],
+        announce: Callable[[Iterable[UUID]], None] = lambda _job_ids: None,
+    ) -> None:
+        self._engine, self._holdings, self._ring, self._announce = engine, holdings, ring, announce
         self._queue: SimpleQueue[Outcome] = SimpleQueue()
         self._closing = Flag()
         self._thread = Thread(target=self._run, name="recorder", daemon=True)
@@ -117,8 +127,11 @@ class Recorder:
             self._holdings.forget([outcome.job])  # the lease runs out and the rescuer takes over
 
     def _done(self, batch: Sequence[Outcome], finished: Sequence[FinishedJob]) -> None:
-        self._holdings.forget(outcome.job for outcome in batch)
-        if any(outcome.occurrences for outcome in batch):
+        self._holdings.forget([outcome.job for outcome in batch])
+        count_ended([(outcome.job, outcome.finish.outcome) for outcome in batch])
+        parents = {job.parent_id for job in finished if job.parent_id}
+        self._announce([*(job.id for job in finished), *parents])
+        if parents or any(outcome.occurrences or outcome.families for outcome in batch):
             self._ring()
         if refused := len(batch) - len(finished):
             FINISHES_REFUSED.inc(refused)
@@ -135,10 +148,11 @@ def _name(error: Exception) -> str:
 
 
 def write_outcomes(tx: Connection, batch: Sequence[Outcome]) -> list[FinishedJob]:
-    """The ended attempts, their events and lanes, in the caller's transaction. A refused finish publishes nothing."""
+    """The ended attempts and what follows from them, in the caller's transaction. From a refused finish nothing."""
     finished = settle(tx, [outcome.finish for outcome in batch])
     written = {job.id for job in finished}
     publish(tx, [event for outcome in batch if outcome.job.id in written for event in outcome.occurrences])
+    enqueue_families(tx, [family for outcome in batch if outcome.job.id in written for family in outcome.families])
     seen: dict[str, list[Observation]] = {}
     for outcome in batch:
         if outcome.job.lane is not None:

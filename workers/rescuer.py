@@ -4,6 +4,7 @@ Any number may run. Each pass is short and skips rows that another rescuer has.
 """
 
 import time
+from uuid import UUID
 
 from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
@@ -18,7 +19,6 @@ logger = log(__name__)
 PASS_EVERY_S = 0.5
 #: The wider nets: lanes' counts, jobs without an obligation, rows of long-lost processes.
 SWEEP_EVERY_S = 5.0
-OFFER_EVERY_S = 60.0
 
 
 class Rescuer:
@@ -26,7 +26,8 @@ class Rescuer:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._swept_at = self._offered_at = float("-inf")
+        self._swept_at = float("-inf")
+        self._offered_to: UUID | None = None
 
     def turn(self) -> int:
         """Answers how many jobs were taken over. An outage of PostgreSQL is waited out by the next turn."""
@@ -53,10 +54,7 @@ class Rescuer:
             with self._engine.begin() as tx:
                 recount_lanes(tx)
                 sweep_lost(tx)
-        if now - self._offered_at >= OFFER_EVERY_S:
-            self._offered_at = now
-            with self._engine.begin() as tx:
                 reopen_lost_lanes(tx)
-                offered = offer_unheld(tx)
+                offered, self._offered_to = offer_unheld(tx, self._offered_to)
             if offered:
                 logger.error("outbox.rows_were_missing", jobs=offered)

@@ -8,7 +8,7 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from domain.fleet.workers import Process, beat
-from domain.jobs.attempts import RENEW_EVERY_S, renew_leases
+from domain.jobs.attempts import RENEW_EVERY_S, asked_to_stop, renew_leases
 from ops.telemetry import JOBS_IN_PROGRESS, log
 from workers.executor import Executor
 from workers.holdings import Holdings
@@ -31,6 +31,7 @@ class Vitals:
         self._thread.start()
 
     def stop(self) -> None:
+        """The last renewal drops the leases whose jobs have ended."""
         self._stopped.set()
         self._thread.join(5)
 
@@ -42,12 +43,16 @@ class Vitals:
             if time.monotonic() - renewed_at >= RENEW_EVERY_S:
                 renewed_at = time.monotonic()
                 self._renew()
+        self._renew()
 
     def _renew(self) -> None:
         try:
             with self._engine.connect() as connection:
                 beat(connection, self._process)
-                self._holdings.note(renew_leases(connection, self._holdings.claims()))
+                live, ended = self._holdings.leases()
+                renew_leases(connection, self._process.id, live, ended)
+                self._holdings.dropped(ended)
+                self._holdings.note_asked_to_stop(asked_to_stop(connection, self._holdings.running()))
         except SQLAlchemyError as error:  # also a pool with no connection to spare: this thread must outlive it
             cause = error.orig if isinstance(error, DBAPIError) else error
             logger.warning("lease.not_renewed", error=type(cause).__name__)

@@ -11,7 +11,8 @@ from domain.database import connect
 from domain.jobs.kind import KINDS
 from domain.reports.store import ReportStore
 from ops.settings import Settings
-from workers.broker import ACTOR, DoorbellBroker, connect_redis, ring_relay
+from workers.announcer import Announcer
+from workers.broker import ACTOR, EVERY_QUEUE, DoorbellBroker, connect_redis, ring_relay
 from workers.clients.guarded_http import GuardedHttp
 from workers.clients.mailer import Mailer
 from workers.context import Resources
@@ -31,24 +32,29 @@ def run_worker(settings: Settings, queues: list[str]) -> None:
     if missing := sorted(kind.name for kind in KINDS.values() if kind.queue in queues and kind.name not in HANDLERS):
         sys.exit(f"no handler in workers/handlers does {', '.join(missing)}: its jobs would die here")
     threads = settings.worker_threads
-    # Two per thread (a handler may read beside its transaction), the recorder's, the vitals', a health probe's.
-    engine = connect(settings.database_url, process="worker", pool_size=2 * threads + 3, pool_timeout_s=30.0)
+    # Two per thread (a handler may read beside its transaction), the vitals', a health probe's.
+    engine = connect(settings.database_url, process="worker", pool_size=2 * threads + 2, pool_timeout_s=30.0)
+    # One claim per thread, and the recorder's.
+    hot = connect(settings.database_url, process="worker", pool_size=threads + 1, pool_timeout_s=30.0, hot=True)
     redis = connect_redis(settings.redis_url)
     with Lifecycle("worker", settings, engine, redis, queues) as life:
-        resources = _resources(settings, engine, redis)
-        recorder = Recorder(engine, resources.holdings, resources.ring)
-        executor = Executor(resources, recorder, life.process.id)
+        announcer = Announcer(redis)
+        resources = _resources(settings, engine, redis, announcer)
+        recorder = Recorder(hot, resources.holdings, resources.ring, resources.announce)
+        executor = Executor(resources, recorder, life.process.id, claims=hot)
         vitals = Vitals(engine, life.process, resources.holdings, executor)
-        broker = DoorbellBroker(redis)
-        consumers = _consume(broker, executor, queues, threads)
+        broker = DoorbellBroker(redis, queues)
+        consumers = _consume(broker, executor, threads)
+        announcer.start()
         recorder.start()
         vitals.start()
         consumers.start()
         life.stopping.wait()
         _stop_worker(settings, broker, consumers, executor, recorder, vitals, resources.holdings)
+        announcer.close()
 
 
-def _resources(settings: Settings, engine: Engine, redis: Redis) -> Resources:
+def _resources(settings: Settings, engine: Engine, redis: Redis, announcer: Announcer) -> Resources:
     return Resources(
         engine=engine,
         holdings=Holdings(),
@@ -57,14 +63,13 @@ def _resources(settings: Settings, engine: Engine, redis: Redis) -> Resources:
         reports=ReportStore(settings.reports_url),
         secret_key=settings.secret_bytes,
         ring=lambda: ring_relay(redis),
+        announce=announcer.announce,
     )
 
 
-def _consume(broker: DoorbellBroker, executor: Executor, queues: list[str], threads: int) -> dramatiq.Worker:
-    for queue in queues:
-        broker.declare_queue(queue)
-    dramatiq.actor(actor_name=ACTOR, queue_name=queues[0], broker=broker)(executor.run_bundle)
-    worker = dramatiq.Worker(broker, queues=set(queues), worker_threads=threads, worker_timeout=200)
+def _consume(broker: DoorbellBroker, executor: Executor, threads: int) -> dramatiq.Worker:
+    dramatiq.actor(actor_name=ACTOR, queue_name=EVERY_QUEUE, broker=broker)(executor.run_bundle)
+    worker = dramatiq.Worker(broker, worker_threads=threads, worker_timeout=200)
     worker.queue_prefetch = threads  # a bell that waits here could be running elsewhere
     return worker
 

@@ -14,7 +14,7 @@ from ops.telemetry import OUTBOX_OLDEST, QUEUE_DEPTH, log
 
 logger = log(__name__)
 
-STATES = ("due", "rung", "later", "held", "running", "dead")
+STATES = ("due", "later", "held", "running", "dead")
 
 
 class Depths:

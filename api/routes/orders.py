@@ -171,7 +171,7 @@ def _accepted(accepted: AcceptedOrder) -> Response[Success[Accepted]]:
         JobHandle(accepted.job_id, _ROOT_KIND, "queued", done=False, created_at=accepted.created_at),
     )
     order = f"/api/v1/orders/{accepted.order_id}"
-    links = {"self": job, "order": order, "cancel": f"{order}/cancel"}
+    links = {"self": job, "events": f"{job}/events", "order": order, "cancel": f"{order}/cancel"}
     headers = {"Location": job, "Retry-After": "1"}
     if accepted.replayed:
         headers["Idempotent-Replayed"] = "true"

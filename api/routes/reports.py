@@ -107,7 +107,7 @@ def download_report(
     with engine.connect() as connection:
         report = get_report(connection, caller.tenant_id, report_id)
     if report.object_key is None:
-        raise JobNotFinished(state=report.job_state)
+        raise JobNotFinished(state=_state(report))
     try:
         chunks = store.read(report.object_key)
     except FileNotFoundError as error:
@@ -140,12 +140,17 @@ def _show(row: Row[Any]) -> ReportView:
         format=row.format,
         from_=row.period_from,
         to=row.period_to,
-        state=row.job_state or ("succeeded" if row.object_key else "dead"),
+        state=_state(row),
         job_id=row.job_id,
         rows=row.row_count,
         bytes=row.byte_count,
         created_at=row.created_at,
     )
+
+
+def _state(row: Row[Any]) -> Any:
+    """That of its job, also when retention has taken the job."""
+    return row.job_state or ("succeeded" if row.object_key else "dead")
 
 
 router = Router(

@@ -4,19 +4,22 @@ A claim raises the job's `claim` number (the fence). Only the holder of that num
 runs of one job may overlap when a process stalls past its lease, two can never both commit.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from uuid import UUID
 
 import msgspec
 from sqlalchemy import Connection, text
 
+from domain.ids import new_id
+from domain.jobs.partitions import within
+
 #: How long a worker may be silent before its running jobs are taken over, and how often it speaks.
 LEASE_S = 8.0
 RENEW_EVERY_S = 2.0
 
 
-class ClaimedJob(msgspec.Struct, frozen=True):
+class ClaimedJob(msgspec.Struct, frozen=True, array_like=True):
     """A job that is this worker's to run, as long as `claim` is its claim number."""
 
     id: UUID
@@ -30,85 +33,110 @@ class ClaimedJob(msgspec.Struct, frozen=True):
     crashes: int
     due_at: datetime
     started_at: datetime
+    deadline_at: datetime | None
     order_id: UUID | None
     event_id: UUID | None
+    parent_id: UUID | None
     lane: str | None
     trace_context: dict[str, str] | None
 
 
-# A bell may be doubled or early: only a waiting job whose time has come starts, and only its outbox row goes. Ids are
-# locked in order, or two overlapping bundles deadlock; BETWEEN prunes partitions, which `= ANY` alone does not.
-_START = text(
-    """
-    WITH mine AS MATERIALIZED (
-        SELECT id FROM jobs
-         WHERE id = ANY(CAST(:ids AS uuid[])) AND id BETWEEN :lowest AND :highest
-           AND state IN ('scheduled', 'queued', 'retrying') AND due_at <= clock_timestamp()
-         ORDER BY id FOR UPDATE SKIP LOCKED),
+#: The columns of ClaimedJob, in its order.
+CLAIMED = ", ".join(ClaimedJob.__struct_fields__)
+
+# The obligation is the ticket: who deletes the outbox row starts the job, and nobody else. So a job that was claimed
+# and put back while this statement waited is left alone: its new row, which this statement cannot see, stands for it.
+# A bell may be doubled or early: a row that was never rung starts nothing before its time.
+_START = f"""
+    WITH gone AS (
+        DELETE FROM outbox
+         WHERE job_id = ANY(CAST(:ids AS uuid[])) AND (rings > 0 OR due_at <= clock_timestamp())
+     RETURNING job_id),
     started AS (
         UPDATE jobs SET state = 'running', claim = claim + 1, attempt = attempt + 1, version = version + 1,
-               started_at = clock_timestamp(), lease_until = clock_timestamp() + make_interval(secs => :lease_s),
-               worker_id = :worker_id
-          FROM mine WHERE jobs.id = mine.id AND jobs.id BETWEEN :lowest AND :highest
-     RETURNING jobs.*),
-    gone AS (DELETE FROM outbox USING mine WHERE outbox.job_id = mine.id)
-    SELECT id, tenant_id, kind, queue, args, claim, attempt, max_attempts, crashes, due_at, started_at, order_id,
-           event_id, lane, trace_context
-      FROM started ORDER BY id
-    """
-)
+               started_at = clock_timestamp(), worker_id = :worker_id
+         WHERE id = ANY(ARRAY(SELECT job_id FROM gone)) AND id {{weeks}}
+           AND state IN ('scheduled', 'queued', 'retrying')
+     RETURNING {CLAIMED}),
+    leased AS (
+        INSERT INTO leases (id, worker_id, lease_until, job_ids, claims)
+        SELECT :lease_id, :worker_id, clock_timestamp() + make_interval(secs => :lease_s), array_agg(id),
+               array_agg(claim)
+          FROM started HAVING count(*) > 0)
+    SELECT CAST(json_agg(json_build_array({CLAIMED})) AS text) FROM started
+    """  # noqa: S608  # constants of ours
+
+# One text instead of many columns: read in one go, several times faster than row by row.
+_CLAIMED_JOBS = msgspec.json.Decoder(list[ClaimedJob])
 
 
-def start_if_due(tx: Connection, ids: Sequence[UUID], worker_id: UUID, lease_s: float = LEASE_S) -> list[ClaimedJob]:
-    """Those of `ids` that were waiting and due are running under a new claim, their obligations ended. One statement.
+def start_if_due(
+    tx: Connection, ids: Sequence[UUID], worker_id: UUID, *, lease_id: UUID | None = None, lease_s: float = LEASE_S
+) -> list[ClaimedJob]:
+    """Those of `ids` that were waiting and due are running under new claims and one lease; their obligations ended.
 
-    The others are left alone: already running, finished, cancelled, not yet due, or unknown. A crash before the commit
-    leaves everything as it was, and the outbox rows ring again.
+    One statement. The others are left alone: already running, finished, cancelled, not yet due, or unknown. A crash
+    before the commit leaves everything as it was, and the outbox rows ring again.
     """
     if not ids:
         return []
-    bounds = {"ids": list(ids), "lowest": min(ids), "highest": max(ids)}
-    rows = tx.execute(_START, {**bounds, "worker_id": worker_id, "lease_s": lease_s})
-    return [ClaimedJob(*row) for row in rows]
+    # In order, so that overlapping bundles do not deadlock.
+    claim = {"ids": uuid_array(sorted(ids)), "worker_id": worker_id, "lease_id": lease_id or new_id()}
+    claimed = tx.execute(within(_START, ids), {**claim, "lease_s": lease_s}).scalar()
+    return _CLAIMED_JOBS.decode(claimed) if claimed else []
 
 
-_HOLD = text(
-    """
+#: The running jobs, found through the leases that hold them: `jobs` has no index on a column that every job changes.
+RUNNING_JOBS = """
+    SELECT j.* FROM leases CROSS JOIN LATERAL unnest(leases.job_ids, leases.claims) AS held(id, claim)
+      JOIN jobs AS j ON j.id = held.id AND j.claim = held.claim AND j.state = 'running'
+"""
+
+
+def uuid_array(ids: Iterable[UUID]) -> str:
+    """A PostgreSQL array literal: ten times cheaper to make than a list of parameters, and this runs for every job."""
+    return "{" + ",".join([job_id.hex for job_id in ids]) + "}"
+
+
+_HOLD = """
     SELECT j.id FROM jobs AS j
       JOIN unnest(CAST(:ids AS uuid[]), CAST(:claims AS int[])) AS t(id, claim) ON t.id = j.id AND t.claim = j.claim
-     WHERE j.id BETWEEN :lowest AND :highest AND j.state = 'running' ORDER BY j.id FOR UPDATE OF j
+     WHERE j.id = ANY(CAST(:ids AS uuid[])) AND j.id {weeks} AND j.state = 'running' ORDER BY j.id FOR UPDATE OF j
     """
-)
 
 
 def hold(tx: Connection, jobs: Sequence[ClaimedJob]) -> set[UUID]:
     """The ids still held under their claims, locked until the caller commits: nobody takes them over meanwhile."""
     ids = [job.id for job in jobs]
-    bounds = {"ids": ids, "claims": [job.claim for job in jobs], "lowest": min(ids), "highest": max(ids)}
-    return set(tx.execute(_HOLD, bounds).scalars())
+    return set(tx.execute(within(_HOLD, ids), {"ids": ids, "claims": [job.claim for job in jobs]}).scalars())
 
 
 _RENEW = text(
     """
-    UPDATE jobs AS j SET lease_until = clock_timestamp() + make_interval(secs => :lease_s)
-      FROM unnest(CAST(:ids AS uuid[]), CAST(:claims AS int[])) AS t(id, claim)
-     WHERE j.id = t.id AND j.claim = t.claim AND j.id BETWEEN :lowest AND :highest AND j.state = 'running'
- RETURNING j.id, j.cancel_requested_at IS NOT NULL
+    WITH ended AS (DELETE FROM leases WHERE id = ANY(CAST(:ended AS uuid[])) AND worker_id = :worker_id)
+    UPDATE leases SET lease_until = clock_timestamp() + make_interval(secs => :lease_s)
+     WHERE id = ANY(CAST(:live AS uuid[])) AND worker_id = :worker_id
     """
+)
+_ASKED_TO_STOP = text(
+    "SELECT id FROM jobs WHERE id = ANY(CAST(:ids AS uuid[])) AND cancel_requested_at IS NOT NULL AND state = 'running'"
 )
 
 
-def renew_leases(tx: Connection, held: Sequence[tuple[UUID, int]], lease_s: float = LEASE_S) -> dict[UUID, bool]:
-    """The leases of these (job id, claim) pairs run `lease_s` from now. Answers id -> cancel was requested.
+def renew_leases(
+    tx: Connection, worker_id: UUID, live: Sequence[UUID], ended: Sequence[UUID], lease_s: float = LEASE_S
+) -> int:
+    """The live leases of this worker run `lease_s` from now, those of bundles that have ended are gone.
 
-    A pair missing from the answer is lost: finished, or taken over.
+    Answers how many were renewed: fewer than `live` means that the rescuer has taken bundles over.
     """
-    if not held:
-        return {}
-    ids = [job_id for job_id, _ in held]
-    bounds = {"ids": ids, "claims": [claim for _, claim in held], "lowest": min(ids), "highest": max(ids)}
-    renewed = tx.execute(_RENEW, {**bounds, "lease_s": lease_s})
-    return {job_id: cancel for job_id, cancel in renewed}  # noqa: C416  # mypy knows no pairs in rows
+    bounds = {"live": uuid_array(live), "ended": uuid_array(ended), "worker_id": worker_id, "lease_s": lease_s}
+    return tx.execute(_RENEW, bounds).rowcount if live or ended else 0
+
+
+def asked_to_stop(tx: Connection, ids: Sequence[UUID]) -> set[UUID]:
+    """Those of the running jobs `ids` that somebody asked to cancel."""
+    return set(tx.execute(_ASKED_TO_STOP, {"ids": uuid_array(ids)}).scalars()) if ids else set()
 
 
 _PROGRESS = text(

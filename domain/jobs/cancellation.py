@@ -6,17 +6,19 @@ from sqlalchemy import Connection, text
 
 from domain.errors import InvalidState, NotFound
 from domain.jobs.finish import FinishedJob
+from domain.jobs.outbox import lock_obligation
 from domain.jobs.state_machine import TERMINAL, JobState
 
 # The outbox row goes with the state: a cancelled job has no obligation left to ring.
 _CANCEL_WAITING = text(
     """
     WITH cancelled AS (
-        UPDATE jobs SET state = 'cancelled', version = version + 1, finished_at = clock_timestamp()
+        UPDATE jobs SET state = 'cancelled', version = version + 1, finished_at = clock_timestamp(),
+               cancel_requested_at = clock_timestamp()
          WHERE id = :id AND tenant_id = :tenant_id AND state IN ('scheduled', 'queued', 'retrying')
-     RETURNING id, tenant_id, kind, queue, state, order_id),
+     RETURNING id, tenant_id, kind, queue, state, order_id, parent_id, unique_key),
     gone AS (DELETE FROM outbox USING cancelled WHERE outbox.job_id = cancelled.id)
-    SELECT id, tenant_id, kind, queue, state, order_id, 'cancelled' FROM cancelled
+    SELECT id, tenant_id, kind, queue, state, order_id, 'cancelled', parent_id, unique_key FROM cancelled
     """
 )
 
@@ -36,6 +38,7 @@ def cancel_unless_finished(tx: Connection, tenant_id: UUID, job_id: UUID) -> Fin
     Raises NotFound, or InvalidState when it has ended. A running job that fails after being asked is not retried.
     """
     job = {"id": job_id, "tenant_id": tenant_id}
+    lock_obligation(tx, job_id)
     if row := tx.execute(_CANCEL_WAITING, job).first():
         return FinishedJob(*row)
     if tx.execute(_ASK_RUNNING, job).rowcount:

@@ -12,11 +12,14 @@ import msgspec
 from sqlalchemy import Connection, Row, Select, func, select, text
 
 import domain.job_kinds  # noqa: F401  # declares the kinds
+from domain.aftermath import recount
 from domain.audit import record_act
-from domain.errors import BodyInvalid, DeadLetterResolved, NotFound, Violation
+from domain.errors import BodyInvalid, DeadLetterResolved, NotFound, TwinExists, Violation
 from domain.ids import new_id
+from domain.jobs.groups import DISCARDED, REPLAYED, Count, children_of
 from domain.jobs.kind import KINDS, find_kind
 from domain.jobs.outbox import NewJob, enqueue
+from domain.jobs.unique import UniqueKey, hand_over_key, take_keys
 from domain.tables import dead_letters
 
 
@@ -96,7 +99,8 @@ _REVIVE = text(
     """
     WITH revived AS (
         UPDATE jobs SET state = 'queued', version = version + 1, due_at = clock_timestamp(), finished_at = NULL,
-               crashes = 0, max_attempts = greatest(max_attempts, attempt + :allowance), cancel_requested_at = NULL
+               crashes = 0, max_attempts = greatest(max_attempts, attempt + :allowance), cancel_requested_at = NULL,
+               deadline_at = NULL
          WHERE id = :job_id AND state = 'dead'
      RETURNING id, queue, kind, priority, tenant_id, lane, due_at),
     obliged AS (
@@ -116,10 +120,11 @@ _HAND_OVER = (
 
 
 def replay_if_open(tx: Connection, dead_letter_id: UUID, by: str, reason: str | None = None) -> UUID:
-    """The job is queued again with a fresh allowance of attempts. Answers its id.
+    """The job is queued again with a fresh allowance of attempts and without its deadline. Answers its id.
 
-    Where retention has taken the job's row, a new job is made from the snapshot. Raises NotFound, or DeadLetterResolved
-    when it was replayed or discarded before, also by somebody else at the same moment.
+    Where retention has taken the job's row, a new job is made from the snapshot. Raises NotFound; DeadLetterResolved
+    when it was replayed or discarded before, also by somebody else at the same moment; TwinExists when another job has
+    its unique key by now.
     """
     letter = _lock_open(tx, dead_letter_id)
     kind = KINDS.get(letter.kind)
@@ -127,6 +132,9 @@ def replay_if_open(tx: Connection, dead_letter_id: UUID, by: str, reason: str | 
     job_id = tx.execute(_REVIVE, {"job_id": letter.job_id, "allowance": allowance}).scalar()
     if job_id is None:
         job_id = _enqueue_copy(tx, letter, letter.snapshot["args"])
+    elif key := _key_of(letter):
+        _refuse_twin(take_keys(tx, [key]).get(job_id))
+    _count(tx, letter, REPLAYED)
     _resolve(tx, letter, "replayed", by, reason, job_id)
     return job_id
 
@@ -136,7 +144,8 @@ def replay_edited_if_open(
 ) -> UUID:
     """A new job with these arguments stands in for the dead one, which stays as it is. Answers the new id.
 
-    Raises BodyInvalid when the arguments do not fit the kind. The kind itself cannot be edited.
+    It keeps the place in a group and the unique key, and has no deadline. Raises BodyInvalid when the arguments do not
+    fit the kind, and what a replay raises. The kind itself cannot be edited.
     """
     letter = _lock_open(tx, dead_letter_id)
     try:
@@ -144,13 +153,16 @@ def replay_edited_if_open(
     except msgspec.ValidationError as error:
         raise BodyInvalid(violations=[Violation("args", str(error))]) from error
     job_id = _enqueue_copy(tx, letter, args)
+    _count(tx, letter, REPLAYED)
     _resolve(tx, letter, "edited", by, reason, job_id, args=args)
     return job_id
 
 
 def discard_if_open(tx: Connection, dead_letter_id: UUID, by: str, reason: str | None = None) -> None:
-    """The dead letter is closed without a replay; its job stays dead."""
-    _resolve(tx, _lock_open(tx, dead_letter_id), "discarded", by, reason, None)
+    """The dead letter is closed without a replay; its job stays dead, and its group, if any, waits for it no more."""
+    letter = _lock_open(tx, dead_letter_id)
+    _count(tx, letter, DISCARDED)
+    _resolve(tx, letter, "discarded", by, reason, None)
 
 
 def _lock_open(tx: Connection, dead_letter_id: UUID) -> Row[Any]:
@@ -174,16 +186,39 @@ def _enqueue_copy(tx: Connection, letter: Row[Any], args: dict[str, Any]) -> UUI
         priority=snapshot["priority"],
         order_id=_uuid(args.get("order_id") or snapshot["orderId"]),
         event_id=_uuid(snapshot["eventId"]),
-        parent_id=letter.job_id,
+        parent_id=_group_of(tx, letter) or letter.job_id,
         lane=snapshot["lane"],
         trace_context=msgspec.json.encode(snapshot["traceContext"]).decode(),
+        unique_key=snapshot.get("uniqueKey"),
     )
-    enqueue(tx, [job])
+    if key := _key_of(letter):
+        hand_over_key(tx, key, job.id)
+    _refuse_twin(enqueue(tx, [job]).get(job.id))
     for hand_over in _HAND_OVER:
         tx.execute(
             hand_over, {"old": letter.job_id, "new": job.id, "tenant_id": letter.tenant_id, "order_id": job.order_id}
         )
     return job.id
+
+
+def _key_of(letter: Row[Any]) -> UniqueKey | None:
+    key = letter.snapshot.get("uniqueKey")
+    return UniqueKey(letter.tenant_id, letter.kind, key, letter.job_id) if key else None
+
+
+def _refuse_twin(twin_id: UUID | None) -> None:
+    if twin_id is not None:
+        raise TwinExists(job_id=twin_id)
+
+
+def _group_of(tx: Connection, letter: Row[Any]) -> UUID | None:
+    parent_id = _uuid(letter.snapshot.get("parentId"))
+    return parent_id if parent_id and children_of(tx, letter.tenant_id, parent_id) else None
+
+
+def _count(tx: Connection, letter: Row[Any], change: Count) -> None:
+    if parent_id := _uuid(letter.snapshot.get("parentId")):
+        recount(tx, {parent_id: change})
 
 
 def _uuid(value: str | None) -> UUID | None:

@@ -11,4 +11,6 @@ from domain.jobs.retry_policy import Decision, Ending, decide
 def decided(job: ClaimedJob, ending: Ending) -> Decision:
     """What becomes of this job, now."""
     jitter = random()  # noqa: S311  # no secret
-    return decide(job.attempt, job.max_attempts, ending, policy_of(job.kind), datetime.now(UTC), jitter)
+    return decide(
+        job.attempt, job.max_attempts, ending, policy_of(job.kind), datetime.now(UTC), jitter, job.deadline_at
+    )

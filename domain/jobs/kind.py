@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct, StructMeta
 
+from domain.jobs.priority_rules import DEFAULT, checked_priority
 from domain.jobs.retry_policy import Backoff, RetryPolicy
 
 
@@ -16,7 +17,12 @@ class UnknownJobKind(Exception):
 
 
 class JobKind(Struct, frozen=True):
-    """The declaration of a kind. `timeout_s` bounds one attempt; `bundle` is how many jobs may travel together."""
+    """The declaration of a kind. `timeout_s` bounds one attempt; `bundle` is how many jobs may travel together.
+
+    A result can be read for `result_ttl_s` after the job finished, or as long as the job when that is None. A job does
+    not start later than `expires_s` after it was made. Jobs whose payloads agree in the fields `unique_by` are one job:
+    until it has ended, or for `unique_for_s`.
+    """
 
     name: str
     queue: str
@@ -26,6 +32,17 @@ class JobKind(Struct, frozen=True):
     lane: str | None
     on: type[Struct] | None
     payload: Any
+    result_ttl_s: float | None = None
+    priority: int = DEFAULT
+    expires_s: float | None = None
+    unique_by: tuple[str, ...] = ()
+    unique_for_s: float | None = None
+
+    def unique_key_of(self, args: Struct) -> str | None:
+        """What makes this payload a twin of another; None when jobs of this kind are not unique."""
+        if not self.unique_by:
+            return None
+        return msgspec.json.encode([getattr(args, name) for name in self.unique_by]).decode()
 
     def decode(self, args: object) -> Any:
         """The payload of a stored job. Raises msgspec.ValidationError when this code cannot read it."""
@@ -51,19 +68,49 @@ class JobArgsMeta(StructMeta):
         bundle: int = 100,
         lane: str | None = None,
         on: type[Struct] | None = None,
+        result_ttl: float | None = None,
+        priority: int = DEFAULT,
+        expires: float | None = None,
+        unique_by: tuple[str, ...] = (),
+        unique_for: float | None = None,
         **struct_options: Any,
     ) -> Any:
         payload: Any = super().__new__(mcls, name, bases, namespace, frozen=True, **struct_options)
         if kind is not None:
-            if kind in KINDS:
-                raise ValueError(f"kind {kind!r} is declared twice")
-            if on is not None and (missing := set(payload.__struct_fields__) - set(on.__struct_fields__)):
-                raise ValueError(
-                    f"kind {kind!r} needs {', '.join(sorted(missing))}, which {on.__name__} does not carry"
+            payload.kind = _register(
+                JobKind(
+                    name=kind,
+                    queue=queue,
+                    retry=retry or Backoff(),
+                    timeout_s=timeout,
+                    bundle=bundle,
+                    lane=lane,
+                    on=on,
+                    payload=payload,
+                    result_ttl_s=result_ttl,
+                    priority=checked_priority(priority),
+                    expires_s=expires,
+                    unique_by=unique_by,
+                    unique_for_s=unique_for,
                 )
-            KINDS[kind] = JobKind(kind, queue, retry or Backoff(), timeout, bundle, lane, on, payload)
-            payload.kind = KINDS[kind]
+            )
         return payload
+
+
+def _register(kind: JobKind) -> JobKind:
+    fields = set(kind.payload.__struct_fields__)
+    if kind.name in KINDS:
+        raise ValueError(f"kind {kind.name!r} is declared twice")
+    if kind.on is not None and (missing := fields - set(kind.on.__struct_fields__)):
+        raise ValueError(
+            f"kind {kind.name!r} needs {', '.join(sorted(missing))}, which {kind.on.__name__} does not carry"
+        )
+    if unknown := set(kind.unique_by) - fields:
+        raise ValueError(f"kind {kind.name!r} is unique by {', '.join(sorted(unknown))}, which it does not have")
+    if kind.unique_for_s is not None and not kind.unique_by:
+        raise ValueError(f"kind {kind.name!r} says how long it is unique, and not by what")
+    KINDS[kind.name] = kind
+    return kind
 
 
 class JobArgs(Struct, metaclass=JobArgsMeta):

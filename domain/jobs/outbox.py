@@ -3,27 +3,25 @@
 Everything that shall run goes through here: first run, retry, schedule, rescue, replay. Only the relay rings.
 """
 
-from collections.abc import Sequence
-from datetime import datetime
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 import msgspec
 from sqlalchemy import Connection, text
 
 from domain.ids import new_id
+from domain.jobs.attempts import uuid_array
 from domain.jobs.kind import JobArgs, kind_of
-
-#: Where in Redis whoever committed new obligations wakes the relay; it holds at most so many wake-ups.
-RELAY_BELL = "longshore:relay"
-MOST_RELAY_BELLS = 16
-
-#: How long a rung row waits for its claim before it rings again: below 8 s at first, doubling, at most 60 s.
-FIRST_VISIBILITY_S = 7
-LONGEST_VISIBILITY_S = 60
+from domain.jobs.priority_rules import DEFAULT, checked_priority
+from domain.jobs.unique import LONGEST_KEY, UniqueKey, take_keys
 
 
 class NewJob(msgspec.Struct, frozen=True, kw_only=True):
-    """A job about to be enqueued. `due_at` None = now. `args` is its payload as JSON text."""
+    """A job about to be enqueued. `due_at` None = now. `args` is its payload as JSON text.
+
+    Past `deadline_at` it does not start any more. A `unique_key` is held for `unique_for_s`, None = until the job ends.
+    """
 
     id: UUID
     tenant_id: UUID
@@ -31,24 +29,16 @@ class NewJob(msgspec.Struct, frozen=True, kw_only=True):
     queue: str
     args: str
     max_attempts: int
-    priority: int = 0
+    priority: int = DEFAULT
     due_at: datetime | None = None
+    deadline_at: datetime | None = None
     order_id: UUID | None = None
     event_id: UUID | None = None
     parent_id: UUID | None = None
     lane: str | None = None
     trace_context: str | None = None
-
-
-class DueRow(msgspec.Struct, frozen=True):
-    """An outbox row that rings now. `alone` rows travel in bundles of one."""
-
-    job_id: UUID
-    kind: str
-    queue: str
-    lane: str | None
-    alone: bool
-    rings: int
+    unique_key: str | None = None
+    unique_for_s: float | None = None
 
 
 def new_job(  # noqa: PLR0913  # keywords, each a column
@@ -56,14 +46,26 @@ def new_job(  # noqa: PLR0913  # keywords, each a column
     *,
     tenant_id: UUID,
     max_attempts: int | None = None,
+    priority: int | None = None,
     due_at: datetime | None = None,
+    deadline_at: datetime | None = None,
     order_id: UUID | None = None,
     event_id: UUID | None = None,
     lane: str | None = None,
     trace_context: str | None = None,
+    unique_key: str | None = None,
+    unique_for: timedelta | None = None,
 ) -> NewJob:
-    """A job of the kind of `args`, with the kind's queue, lane and allowance of attempts unless told otherwise."""
+    """A job of the kind of `args`, with what the kind declares (queue, lane, attempts, ...) unless told otherwise.
+
+    Of a given deadline and that of the kind, the earlier counts. Raises ValueError for a priority off the scale, a key
+    that is too long, and a period without a key.
+    """
     kind = kind_of(args)
+    key = kind.unique_key_of(args) if unique_key is None else unique_key
+    unique_for_s = kind.unique_for_s if unique_for is None and key is not None else _seconds(unique_for)
+    if key is not None or unique_for_s is not None:
+        _check_key(key, unique_for_s)
     return NewJob(
         id=new_id(),
         tenant_id=tenant_id,
@@ -71,22 +73,44 @@ def new_job(  # noqa: PLR0913  # keywords, each a column
         queue=kind.queue,
         args=msgspec.json.encode(args).decode(),
         max_attempts=max_attempts or kind.retry.max_attempts,
+        priority=kind.priority if priority is None else checked_priority(priority),
         due_at=due_at,
+        deadline_at=deadline_at if kind.expires_s is None else _earlier(deadline_at, kind.expires_s),
         order_id=order_id,
         event_id=event_id,
         lane=lane or kind.lane,
         trace_context=trace_context,
+        unique_key=key,
+        unique_for_s=unique_for_s,
     )
+
+
+def _seconds(period: timedelta | None) -> float | None:
+    return None if period is None else period.total_seconds()
+
+
+def _check_key(key: str | None, unique_for_s: float | None) -> None:
+    if key is None:
+        raise ValueError("unique_for wants a unique_key")
+    if not 1 <= len(key) <= LONGEST_KEY:
+        raise ValueError(f"a unique key has 1 to {LONGEST_KEY} characters, not {len(key)}")
+    if unique_for_s is not None and unique_for_s <= 0:
+        raise ValueError("unique_for is longer than nothing")
+
+
+def _earlier(deadline_at: datetime | None, expires_s: float) -> datetime:
+    own = datetime.now(UTC) + timedelta(seconds=expires_s)
+    return own if deadline_at is None else min(own, deadline_at)
 
 
 #: Follows a CTE `new_jobs` with the columns of NewJob, so that the intake writes orders and root jobs in one statement.
 INSERT_NEW_JOBS = """
     inserted AS (
-        INSERT INTO jobs (id, tenant_id, kind, queue, state, priority, args, max_attempts, due_at, order_id, event_id,
-                          parent_id, lane, trace_context)
+        INSERT INTO jobs (id, tenant_id, kind, queue, state, priority, args, max_attempts, due_at, deadline_at,
+                          order_id, event_id, parent_id, lane, trace_context, unique_key)
         SELECT id, tenant_id, kind, queue, CASE WHEN due_at > now() THEN 'scheduled' ELSE 'queued' END, priority,
-               CAST(args AS jsonb), max_attempts, coalesce(due_at, now()), order_id, event_id, parent_id, lane,
-               CAST(trace_context AS jsonb)
+               CAST(args AS jsonb), max_attempts, coalesce(due_at, now()), deadline_at, order_id, event_id, parent_id,
+               lane, CAST(trace_context AS jsonb), unique_key
           FROM new_jobs),
     obliged AS (
         INSERT INTO outbox (job_id, queue, kind, priority, tenant_id, lane, due_at)
@@ -99,86 +123,53 @@ _ENQUEUE = text(
         SELECT * FROM unnest(
             CAST(:id AS uuid[]), CAST(:tenant_id AS uuid[]), CAST(:kind AS text[]), CAST(:queue AS text[]),
             CAST(:args AS text[]), CAST(:max_attempts AS int[]), CAST(:priority AS smallint[]),
-            CAST(:due_at AS timestamptz[]), CAST(:order_id AS uuid[]), CAST(:event_id AS uuid[]),
-            CAST(:parent_id AS uuid[]), CAST(:lane AS text[]), CAST(:trace_context AS text[]))
-          AS t(id, tenant_id, kind, queue, args, max_attempts, priority, due_at, order_id, event_id, parent_id, lane,
-               trace_context)),
+            CAST(:due_at AS timestamptz[]), CAST(:deadline_at AS timestamptz[]), CAST(:order_id AS uuid[]),
+            CAST(:event_id AS uuid[]), CAST(:parent_id AS uuid[]), CAST(:lane AS text[]),
+            CAST(:trace_context AS text[]), CAST(:unique_key AS text[]))
+          AS t(id, tenant_id, kind, queue, args, max_attempts, priority, due_at, deadline_at, order_id, event_id,
+               parent_id, lane, trace_context, unique_key)),
     """  # noqa: S608  # constants of ours
     + INSERT_NEW_JOBS
     + "SELECT count(*) FROM new_jobs"
 )
 
+_NO_TWINS: Mapping[UUID, UUID] = {}
 
-def enqueue(tx: Connection, jobs: Sequence[NewJob]) -> None:
-    """Each job exists and its obligation stands, if and only if the caller's transaction commits. One statement."""
-    if jobs:
-        tx.execute(_ENQUEUE, columns(jobs))
+
+def enqueue(tx: Connection, jobs: Sequence[NewJob]) -> Mapping[UUID, UUID]:
+    """Each job exists and its obligation stands, if and only if the caller's transaction commits. One statement.
+
+    Except for a job whose unique key another one has: nothing is stored of it, and the answer names the other, id ->
+    the other's id.
+    """
+    asked = [_key_of(job) for job in jobs if job.unique_key is not None]
+    twins = take_keys(tx, asked) if asked else _NO_TWINS
+    fresh = [job for job in jobs if job.id not in twins] if twins else jobs
+    if fresh:
+        ids = {"id": uuid_array(job.id for job in fresh), "tenant_id": uuid_array(job.tenant_id for job in fresh)}
+        tx.execute(_ENQUEUE, {**columns(fresh), **ids})
+    return twins
+
+
+def _key_of(job: NewJob) -> UniqueKey:
+    return UniqueKey(job.tenant_id, job.kind, job.unique_key or "", job.id, job.unique_for_s)
+
+
+_LOCK = text("SELECT FROM outbox WHERE job_id = :job_id FOR UPDATE")
+
+
+def lock_obligation(tx: Connection, job_id: UUID) -> None:
+    """The job's outbox row, if one stands, is the caller's until it commits: nobody starts the job meanwhile.
+
+    Outbox before jobs is the order in which everybody locks, as the claim does; the other way round deadlocks.
+    """
+    tx.execute(_LOCK, {"job_id": job_id})
 
 
 def columns(rows: Sequence[msgspec.Struct]) -> dict[str, list[object]]:
-    """Structs of one type as one list per field: the shape that `unnest` takes."""
-    return {name: [getattr(row, name) for row in rows] for name in type(rows[0]).__struct_fields__}
+    """Structs of one type as one list per field: the shape that `unnest` takes, which fills up an empty one with NULL.
 
-
-# The CTE is a fence: without it PostgreSQL may run the limited sub-select more than once. Due is judged by now(), which
-# bounds the index scan; clock_timestamp() is volatile and would only filter what was read.
-_RING = """
-    UPDATE outbox
-       SET rings = rings + 1,
-           due_at = clock_timestamp() + make_interval(secs => least(:longest, :first * power(2, least(rings, 4))))
-     WHERE job_id = ANY(ARRAY(SELECT job_id FROM picked))
- RETURNING job_id, kind, queue, lane, alone, rings
-"""
-
-_RING_DUE = text(
+    A field that no row has goes as an empty list: what is not used costs nothing.
     """
-    WITH picked AS MATERIALIZED (
-        SELECT o.job_id FROM unnest(CAST(:queues AS text[])) AS q(queue) CROSS JOIN LATERAL (
-            SELECT job_id FROM outbox
-             WHERE queue = q.queue AND lane IS NULL AND due_at <= now()
-             ORDER BY due_at LIMIT :limit FOR UPDATE SKIP LOCKED) AS o)
-    """  # noqa: S608  # constants of ours
-    + _RING
-)
-
-_RING_DUE_IN_LANES = text(
-    """
-    WITH open_lanes AS MATERIALIZED (
-        SELECT name, CASE WHEN state = 'parked' THEN 1 ELSE room END - in_flight AS free FROM lanes
-         WHERE queue = ANY(CAST(:queues AS text[])) AND state <> 'disabled'
-           AND (parked_until IS NULL OR parked_until <= clock_timestamp())
-           AND in_flight < CASE WHEN state = 'parked' THEN 1 ELSE room END
-           AND EXISTS (SELECT FROM outbox WHERE lane = name AND due_at <= now())
-         ORDER BY last_served LIMIT :lanes FOR UPDATE SKIP LOCKED),
-    picked AS MATERIALIZED (
-        SELECT o.job_id FROM open_lanes AS l CROSS JOIN LATERAL (
-            SELECT job_id FROM outbox WHERE lane = l.name AND due_at <= now()
-             ORDER BY due_at LIMIT least(l.free, :limit) FOR UPDATE SKIP LOCKED) AS o),
-    rung AS ("""  # noqa: S608  # constants of ours
-    + _RING
-    + """),
-    served AS (
-        UPDATE lanes SET in_flight = in_flight + c.n, last_served = clock_timestamp(),
-               parked_until = CASE WHEN state = 'parked' THEN clock_timestamp() + interval '30 seconds' END
-          FROM (SELECT lane, count(*) AS n FROM rung GROUP BY lane) AS c WHERE name = c.lane)
-    SELECT job_id, kind, queue, lane, alone, rings FROM rung
-    """
-)
-
-
-def ring_due(tx: Connection, queues: Sequence[str], limit: int) -> list[DueRow]:
-    """Up to `limit` due rows of each queue, now due again after their visibility. Rows of another relay are skipped.
-
-    The caller pushes them to the broker before it commits: a crash in between rings twice, never not at all.
-    """
-    bounds = {"queues": list(queues), "limit": limit, "first": FIRST_VISIBILITY_S, "longest": LONGEST_VISIBILITY_S}
-    return [DueRow(*row) for row in tx.execute(_RING_DUE, bounds)]
-
-
-def ring_due_in_lanes(tx: Connection, queues: Sequence[str], limit: int, lanes: int = 200) -> list[DueRow]:
-    """The same for rows with a lane: the least recently served open lanes first, each within its room.
-
-    A parked lane whose time is up lets one row through as a probe, one per 30 s.
-    """
-    bounds = {"queues": list(queues), "limit": limit, "first": FIRST_VISIBILITY_S, "longest": LONGEST_VISIBILITY_S}
-    return [DueRow(*row) for row in tx.execute(_RING_DUE_IN_LANES, {**bounds, "lanes": lanes})]
+    lists = {name: [getattr(row, name) for row in rows] for name in type(rows[0]).__struct_fields__}
+    return {name: [] if values.count(None) == len(values) else values for name, values in lists.items()}

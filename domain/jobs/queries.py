@@ -1,14 +1,18 @@
 """Jobs as their owner and the operators read them. Queries on behalf of a tenant name it; operators pass None."""
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import Connection, Row, Select, select, text
+from sqlalchemy import Connection, Label, Row, Select, func, literal_column, select, text
 
 from domain.errors import NotFound
-from domain.tables import attempts, jobs, outbox
+from domain.jobs.attempts import RUNNING_JOBS
+from domain.jobs.groups import CHILDREN_COLUMN
+from domain.jobs.partitions import within
+from domain.tables import attempts, dead_letters, jobs, leases, outbox
 
 
 class JobFilter(msgspec.Struct, frozen=True):
@@ -18,11 +22,15 @@ class JobFilter(msgspec.Struct, frozen=True):
     kind: str | None = None
     queue: str | None = None
     order_id: UUID | None = None
+    parent_id: UUID | None = None
+
+
+_CHILDREN: Label[Any] = literal_column(CHILDREN_COLUMN.format(jobs="jobs")).label("children")
 
 
 def get_job(tx: Connection, tenant_id: UUID | None, job_id: UUID) -> Row[Any]:
-    """One job. Raises NotFound, also for another tenant's."""
-    row = tx.execute(_of_tenant(select(jobs), tenant_id).where(jobs.c.id == job_id)).first()
+    """One job, and `children` when it waits or waited for others. Raises NotFound, also for another tenant's."""
+    row = tx.execute(_of_tenant(select(jobs, _CHILDREN), tenant_id).where(jobs.c.id == job_id)).first()
     if row is None:
         raise NotFound(resource="Job")
     return row
@@ -36,7 +44,21 @@ def list_jobs(
     for name in wanted.__struct_fields__:
         if (value := getattr(wanted, name)) is not None:
             query = query.where(jobs.c[name] == value)
+    if (table := _SHORTCUTS.get(wanted.state or "")) is not None:
+        query = query.where(jobs.c.id.in_(table))
     return tx.execute(query if after is None else query.where(jobs.c.id < after)).all()
+
+
+# No index knows the state. Whoever waits has an outbox row, whoever runs a lease, whoever died a dead letter.
+_WAITING = select(outbox.c.job_id)
+_SHORTCUTS = {
+    "scheduled": _WAITING,
+    "queued": _WAITING,
+    "retrying": _WAITING,
+    "running": select(func.unnest(leases.c.job_ids)),
+    "dead": select(dead_letters.c.job_id),
+    "cancelled": select(jobs.c.id).where(jobs.c.cancel_requested_at.is_not(None)),
+}
 
 
 def attempts_of(tx: Connection, job_ids: Sequence[UUID]) -> dict[UUID, list[Row[Any]]]:
@@ -55,32 +77,48 @@ def get_obligation(tx: Connection, job_id: UUID) -> Row[Any] | None:
     return tx.execute(select(outbox).where(outbox.c.job_id == job_id)).first()
 
 
-_DEPTHS = text(
+_LEASE = text(
     """
-    WITH obligations AS (
-        SELECT o.queue, o.due_at, o.rings > 0 AS rung, o.due_at > clock_timestamp() AS later,
-               coalesce(l.state = 'disabled' OR l.parked_until > clock_timestamp(), false) AS held
-          FROM outbox AS o LEFT JOIN lanes AS l ON l.name = o.lane),
-    waiting AS (
-        SELECT queue, count(*) FILTER (WHERE held) AS held, count(*) FILTER (WHERE rung AND NOT held) AS rung,
-               count(*) FILTER (WHERE later AND NOT rung AND NOT held) AS later,
-               count(*) FILTER (WHERE NOT later AND NOT rung AND NOT held) AS due,
-               extract(epoch FROM clock_timestamp() - min(due_at) FILTER (WHERE NOT rung AND NOT held)) AS oldest_s
-          FROM obligations GROUP BY queue),
-    running AS (SELECT queue, count(*) AS running FROM jobs WHERE state = 'running' GROUP BY queue),
-    dead AS (SELECT snapshot ->> 'queue' AS queue, count(*) AS dead FROM dead_letters
-              WHERE resolution IS NULL GROUP BY 1)
-    SELECT queue, coalesce(due, 0) AS due, coalesce(rung, 0) AS rung, coalesce(later, 0) AS later,
-           coalesce(held, 0) AS held, coalesce(running, 0) AS running, coalesce(dead, 0) AS dead,
-           CAST(greatest(coalesce(oldest_s, 0), 0) AS float8) AS oldest_seconds
-      FROM waiting FULL JOIN running USING (queue) FULL JOIN dead USING (queue) ORDER BY queue
+    SELECT lease_until FROM leases CROSS JOIN LATERAL unnest(job_ids, claims) AS held(id, claim)
+      JOIN jobs AS j ON j.id = held.id AND j.claim = held.claim AND j.state = 'running'
+     WHERE :id = ANY(job_ids) AND held.id = :id
     """
 )
 
 
+def lease_of(tx: Connection, job_id: UUID) -> datetime | None:
+    """Until when the worker that runs this job may be silent; None when it does not run."""
+    return tx.execute(_LEASE, {"id": job_id}).scalar()
+
+
+_DEPTHS = text(
+    f"""
+    WITH obligations AS (
+        SELECT o.queue, o.due_at, o.rings = 0 AND o.due_at > clock_timestamp() AS later,
+               q.paused_at IS NOT NULL OR k.paused_at IS NOT NULL
+                OR coalesce(l.state = 'disabled' OR l.parked_until > clock_timestamp(), false) AS held
+          FROM outbox AS o LEFT JOIN lanes AS l ON l.name = o.lane
+          LEFT JOIN controls AS q ON q.scope = 'queue' AND q.name = o.queue
+          LEFT JOIN controls AS k ON k.scope = 'kind' AND k.name = o.kind),
+    waiting AS (
+        SELECT queue, count(*) FILTER (WHERE held) AS held, count(*) FILTER (WHERE later AND NOT held) AS later,
+               count(*) FILTER (WHERE NOT later AND NOT held) AS due,
+               extract(epoch FROM clock_timestamp() - min(due_at) FILTER (WHERE NOT later AND NOT held)) AS oldest_s
+          FROM obligations GROUP BY queue),
+    running AS (SELECT queue, count(*) AS running FROM ({RUNNING_JOBS}) AS held GROUP BY queue),
+    dead AS (SELECT snapshot ->> 'queue' AS queue, count(*) AS dead FROM dead_letters
+              WHERE resolution IS NULL GROUP BY 1)
+    SELECT queue, coalesce(due, 0) AS due, coalesce(later, 0) AS later, coalesce(held, 0) AS held,
+           coalesce(running, 0) AS running, coalesce(dead, 0) AS dead,
+           CAST(greatest(coalesce(oldest_s, 0), 0) AS float8) AS oldest_seconds
+      FROM waiting FULL JOIN running USING (queue) FULL JOIN dead USING (queue) ORDER BY queue
+    """  # noqa: S608  # constants of ours
+)
+
+
 def queue_depths(tx: Connection) -> Sequence[Row[Any]]:
-    """Per queue: due, rung, later, held (its lane is parked or disabled), running and dead jobs, and the age in seconds
-    of the oldest obligation that could run and nobody has rung.
+    """Per queue: jobs that are due (rung or not), later, held (paused, or in a lane that is parked or disabled),
+    running and dead, and for how many seconds the oldest of those that are due has been so.
     """
     return tx.execute(_DEPTHS).all()
 
@@ -98,6 +136,17 @@ _OUTBOX_STATE = text(
 def outbox_groups(tx: Connection, limit: int = 100) -> Sequence[Row[Any]]:
     """The obligations that stand, grouped by kind and lane, largest group first."""
     return tx.execute(_OUTBOX_STATE, {"limit": limit}).all()
+
+
+_REQUEST_IDS = """
+    SELECT DISTINCT trace_context ->> 'requestId' FROM jobs
+     WHERE id = ANY(CAST(:ids AS uuid[])) AND id {weeks} AND trace_context ? 'requestId'
+    """
+
+
+def request_ids_of(tx: Connection, job_ids: Sequence[UUID]) -> list[str]:
+    """The requests behind these jobs."""
+    return list(tx.execute(within(_REQUEST_IDS, job_ids), {"ids": list(job_ids)}).scalars())
 
 
 def _of_tenant(query: Select[Any], tenant_id: UUID | None) -> Select[Any]:

@@ -4,28 +4,51 @@ A lost lease counts as a crash. The job comes back through the outbox, alone in 
 names the culprit; after 3 crashes it is dead.
 """
 
+from uuid import UUID
+
 from sqlalchemy import Connection, text
 
 from domain.aftermath import settle
-from domain.jobs.attempts import ClaimedJob
+from domain.jobs.attempts import CLAIMED, RUNNING_JOBS, ClaimedJob
 from domain.jobs.decision import decided
 from domain.jobs.finish import FinishedJob, finish_of
 from domain.jobs.retry_policy import Crashed
 
+# A lease goes with the take-over of its jobs, except for those that somebody is just finishing: nobody waits for them,
+# and the lease keeps them for another second.
 _EXPIRED = text(
-    """
-    SELECT id, tenant_id, kind, queue, args, claim, attempt, max_attempts, crashes, due_at, started_at, order_id,
-           event_id, lane, trace_context
-      FROM jobs WHERE state = 'running' AND lease_until < clock_timestamp()
-     ORDER BY id LIMIT :limit FOR UPDATE SKIP LOCKED
-    """
+    f"""
+    WITH expired AS MATERIALIZED (
+        SELECT id, job_ids, claims FROM leases WHERE lease_until < clock_timestamp()
+         LIMIT :limit FOR UPDATE SKIP LOCKED),
+    held AS MATERIALIZED (
+        SELECT expired.id AS lease_id, j.id, j.claim
+          FROM expired CROSS JOIN LATERAL unnest(expired.job_ids, expired.claims) AS held(id, claim)
+          JOIN jobs AS j ON j.id = held.id AND j.claim = held.claim AND j.state = 'running'),
+    taken AS MATERIALIZED (
+        SELECT {", ".join(f"j.{column}" for column in ClaimedJob.__struct_fields__)}
+          FROM held JOIN jobs AS j ON j.id = held.id AND j.claim = held.claim
+         WHERE j.state = 'running' ORDER BY j.id FOR UPDATE OF j SKIP LOCKED),
+    busy AS MATERIALIZED (
+        SELECT lease_id, array_agg(id) AS job_ids, array_agg(claim) AS claims
+          FROM held WHERE id NOT IN (SELECT id FROM taken) GROUP BY lease_id),
+    kept AS (
+        UPDATE leases SET job_ids = busy.job_ids, claims = busy.claims,
+               lease_until = clock_timestamp() + interval '1 second'
+          FROM busy WHERE leases.id = busy.lease_id),
+    gone AS (
+        DELETE FROM leases USING expired
+         WHERE leases.id = expired.id AND leases.id NOT IN (SELECT lease_id FROM busy))
+    SELECT {CLAIMED} FROM taken
+    """  # noqa: S608  # constants of ours
 )
 
 
-def take_over_expired(tx: Connection, limit: int = 200) -> list[FinishedJob]:
-    """Up to `limit` running jobs whose lease ran out wait again, or are dead after their third crash.
+def take_over_expired(tx: Connection, limit: int = 20) -> list[FinishedJob]:
+    """The running jobs of up to `limit` leases that ran out wait again, or are dead after their third crash.
 
-    Their old holders can no longer finish them. Several rescuers skip each other's rows.
+    Their old holders can no longer finish them. Several rescuers skip each other's leases, and all skip a job that is
+    locked.
     """
     finishes = []
     for row in tx.execute(_EXPIRED, {"limit": limit}):
@@ -35,24 +58,37 @@ def take_over_expired(tx: Connection, limit: int = 200) -> list[FinishedJob]:
     return settle(tx, finishes)
 
 
-# A waiting job without an outbox row would wait for ever. No transaction of ours makes one; this is the net below.
+# A waiting job without an outbox row would wait for ever. No transaction of ours makes one; this is the net below. It
+# reads the whole table in small steps, since no index knows the state.
 _OFFER = text(
     """
-    INSERT INTO outbox (job_id, queue, kind, priority, tenant_id, lane, due_at)
-    SELECT id, queue, kind, priority, tenant_id, lane, greatest(due_at, clock_timestamp())
-      FROM jobs
-     WHERE state IN ('scheduled', 'queued', 'retrying')
-       AND NOT EXISTS (SELECT FROM outbox WHERE outbox.job_id = jobs.id)
-     LIMIT :limit FOR UPDATE SKIP LOCKED
-        ON CONFLICT DO NOTHING
- RETURNING job_id
+    WITH step AS MATERIALIZED (
+        SELECT id, tenant_id, kind, queue, state, priority, lane, due_at FROM jobs
+         WHERE id > :after ORDER BY id LIMIT :limit),
+    offered AS (
+        INSERT INTO outbox (job_id, queue, kind, priority, tenant_id, lane, due_at)
+        SELECT jobs.id, jobs.queue, jobs.kind, jobs.priority, jobs.tenant_id, jobs.lane,
+               greatest(jobs.due_at, clock_timestamp())
+          FROM step JOIN jobs ON jobs.id = step.id
+         WHERE step.state IN ('scheduled', 'queued', 'retrying')
+           AND jobs.state IN ('scheduled', 'queued', 'retrying')
+           AND NOT EXISTS (SELECT FROM outbox WHERE outbox.job_id = step.id)
+           FOR UPDATE OF jobs SKIP LOCKED
+            ON CONFLICT DO NOTHING
+     RETURNING job_id)
+    SELECT (SELECT count(*) FROM offered), (SELECT id FROM step ORDER BY id DESC LIMIT 1)
     """
 )
+_FIRST = UUID(int=0)
 
 
-def offer_unheld(tx: Connection, limit: int = 500) -> int:
-    """Waiting jobs that lost their outbox row have one again. Answers how many: anything but 0 is a bug of ours."""
-    return len(tx.execute(_OFFER, {"limit": limit}).all())
+def offer_unheld(tx: Connection, after: UUID | None = None, limit: int = 10_000) -> tuple[int, UUID | None]:
+    """Of the next `limit` jobs after this id, those that wait and lost their outbox row have one again.
+
+    Answers how many (anything but 0 is a bug of ours) and the id to go on from; None after the last job.
+    """
+    offered, last = tx.execute(_OFFER, {"after": after or _FIRST, "limit": limit}).one()
+    return offered, last
 
 
 # An endpoint was deleted while a delivery to it ran: the lane went with it, the retry came after it.
@@ -73,15 +109,16 @@ def reopen_lost_lanes(tx: Connection) -> int:
 
 
 _RECOUNT = text(
-    """
+    f"""
+    WITH running_jobs AS MATERIALIZED (SELECT j.lane FROM ({RUNNING_JOBS}) AS j WHERE j.lane IS NOT NULL)
     UPDATE lanes SET in_flight = c.n
       FROM (SELECT l.name,
                    (SELECT count(*) FROM outbox AS o
                      WHERE o.lane = l.name AND o.rings > 0 AND o.due_at > clock_timestamp())
-                 + (SELECT count(*) FROM jobs AS j WHERE j.state = 'running' AND j.lane = l.name) AS n
+                 + (SELECT count(*) FROM running_jobs AS j WHERE j.lane = l.name) AS n
               FROM lanes AS l WHERE l.in_flight > 0) AS c
      WHERE lanes.name = c.name AND lanes.in_flight <> c.n
-    """
+    """  # noqa: S608  # constants of ours
 )
 
 

@@ -7,10 +7,11 @@ from sqlalchemy import Connection, Row, select, text
 
 from domain.audit import record_act
 from domain.errors import InvalidState, NotFound
+from domain.jobs.outbox import lock_obligation
 from domain.jobs.state_machine import WAITING, JobState
 from domain.tables import dead_letters, jobs
 
-# Jobs before outbox, as the claim locks them. A row rung before is taken as new: its bell may be the one that got lost.
+# A row rung before is taken as new: its bell may be the one that got lost.
 _MAKE_DUE = text(
     """
     WITH hurried AS (
@@ -31,6 +32,7 @@ def make_due_now_if_waiting(tx: Connection, job_id: UUID, by: str, reason: str |
 
     Raises NotFound, or InvalidState when it runs or has ended. Two at once both succeed: it is due.
     """
+    lock_obligation(tx, job_id)
     tenant_id = tx.execute(_MAKE_DUE, {"id": job_id}).scalar()
     if tenant_id is not None:
         return record_act(tx, tenant_id, by, "job.retried_now", str(job_id), reason)

@@ -120,7 +120,11 @@ class Cancelled(msgspec.Struct, frozen=True):
     """The handler noticed that somebody asked for its job to be cancelled."""
 
 
-Ending = Succeeded | Errored | Snoozed | Crashed | Cancelled
+class DeadlineExceeded(msgspec.Struct, frozen=True):
+    """The job's deadline passed before it could run."""
+
+
+Ending = Succeeded | Errored | Snoozed | Crashed | Cancelled | DeadlineExceeded
 
 
 class Decision(msgspec.Struct, frozen=True):
@@ -133,15 +137,36 @@ class Decision(msgspec.Struct, frozen=True):
     cause: str | None = None
 
 
-def decide(  # noqa: C901, PLR0911  # one case per ending: the table reads best whole
+def decide(
+    attempt: int,
+    max_attempts: int,
+    ending: Ending,
+    policy: RetryPolicy,
+    now: datetime,
+    jitter: float,
+    deadline_at: datetime | None = None,
+) -> Decision:
+    """The next state of a job whose attempt number `attempt` ended like this at `now`, with `jitter` in [0, 1).
+
+    A job that could run again only after its deadline is dead now.
+    """
+    decision = _decide(attempt, max_attempts, ending, policy, now, jitter)
+    if deadline_at is None or decision.due_at is None or decision.due_at < deadline_at:
+        return decision
+    outcome = "crashed" if isinstance(ending, Crashed) else "dead"
+    return Decision(JobState.DEAD, outcome, attempt_returned=decision.attempt_returned, cause="deadline")
+
+
+def _decide(  # noqa: C901, PLR0911  # one case per ending: the table reads best whole
     attempt: int, max_attempts: int, ending: Ending, policy: RetryPolicy, now: datetime, jitter: float
 ) -> Decision:
-    """The next state of a job whose attempt number `attempt` ended like this at `now`, with `jitter` in [0, 1)."""
     match ending:
         case Succeeded():
             return Decision(JobState.SUCCEEDED, "succeeded")
         case Cancelled():
             return Decision(JobState.CANCELLED, "cancelled")
+        case DeadlineExceeded():
+            return Decision(JobState.DEAD, "dead", attempt_returned=True, cause="deadline")
         case Snoozed(seconds=seconds, handed_back=handed_back):
             return Decision(
                 JobState.QUEUED,
@@ -154,8 +179,10 @@ def decide(  # noqa: C901, PLR0911  # one case per ending: the table reads best 
         case Crashed() if attempt >= max_attempts:
             return Decision(JobState.DEAD, "crashed", cause="attempts")
         case Crashed(crashes=crashes):
-            # At once the first time: most crashes are a deploy or the machine, not the job. Then slower.
-            return Decision(JobState.RETRYING, "crashed", due_at=now + timedelta(seconds=2.0 * (crashes - 1)))
+            # At once the first time: most crashes are a deploy or the machine, not the job. Then slower, and apart:
+            # what crashed together and came back together would crash together again, the innocent with the guilty.
+            wait_s = 2.0 * (crashes - 1) * (1 + 2 * jitter)
+            return Decision(JobState.RETRYING, "crashed", due_at=now + timedelta(seconds=wait_s))
         case Errored(permanent=True):
             return Decision(JobState.DEAD, "dead", cause="permanent")
         case Errored() if attempt >= max_attempts:

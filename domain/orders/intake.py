@@ -14,9 +14,10 @@ from domain.errors import BodyInvalid, IdempotencyKeyReused, LongshoreError, Vio
 from domain.ids import new_id
 from domain.job_kinds import ReserveInventory
 from domain.jobs.kind import kind_of_class
-from domain.jobs.outbox import INSERT_NEW_JOBS, columns
+from domain.jobs.outbox import INSERT_NEW_JOBS
 
-_ROOT = kind_of_class(ReserveInventory)
+#: The kind of the job that every order begins with.
+ROOT = kind_of_class(ReserveInventory)
 
 #: In minor units: 15 digits, which a JSON number carries exactly everywhere.
 LARGEST_TOTAL = 10**15
@@ -55,7 +56,7 @@ class _OrderRow(msgspec.Struct, frozen=True):
     job_id: UUID
     tenant_id: UUID
     key: str
-    hash: bytes
+    hash: str
     email: str
     currency: str
     total: int
@@ -64,8 +65,8 @@ class _OrderRow(msgspec.Struct, frozen=True):
 
 
 class _LineRow(msgspec.Struct, frozen=True):
-    line_order_id: UUID
-    line_tenant_id: UUID
+    order_id: UUID
+    tenant_id: UUID
     sku: str
     quantity: int
     unit_price: int
@@ -84,11 +85,9 @@ _PRICES = text(
 _ACCEPT = text(
     """
     WITH incoming AS (
-        SELECT * FROM unnest(
-            CAST(:id AS uuid[]), CAST(:job_id AS uuid[]), CAST(:tenant_id AS uuid[]), CAST(:key AS text[]),
-            CAST(:hash AS bytea[]), CAST(:email AS text[]), CAST(:currency AS text[]), CAST(:total AS bigint[]),
-            CAST(:args AS text[]), CAST(:trace_context AS text[]))
-          AS t(id, job_id, tenant_id, key, hash, email, currency, total, args, trace_context)),
+        SELECT * FROM json_to_recordset(CAST(:orders AS json))
+          AS t(id uuid, job_id uuid, tenant_id uuid, key text, hash bytea, email text, currency text, total bigint,
+               args text, trace_context text)),
     accepted AS (
         INSERT INTO orders (id, tenant_id, idempotency_key, request_hash, customer_email, currency, total, root_job_id)
         SELECT id, tenant_id, key, hash, email, currency, total, job_id FROM incoming
@@ -96,15 +95,15 @@ _ACCEPT = text(
      RETURNING id, created_at),
     lines AS (
         INSERT INTO order_lines (order_id, tenant_id, sku, quantity, unit_price)
-        SELECT l.* FROM unnest(CAST(:line_order_id AS uuid[]), CAST(:line_tenant_id AS uuid[]), CAST(:sku AS text[]),
-                               CAST(:quantity AS int[]), CAST(:unit_price AS bigint[]))
-                        AS l(order_id, tenant_id, sku, quantity, unit_price)
+        SELECT l.* FROM json_to_recordset(CAST(:lines AS json))
+                        AS l(order_id uuid, tenant_id uuid, sku text, quantity int, unit_price bigint)
           JOIN accepted ON accepted.id = l.order_id),
     new_jobs AS (
         SELECT i.job_id AS id, i.tenant_id, :kind AS kind, :queue AS queue, i.args, CAST(:max_attempts AS int) AS
-               max_attempts, CAST(0 AS smallint) AS priority, CAST(NULL AS timestamptz) AS due_at, i.id AS order_id,
-               CAST(NULL AS uuid) AS event_id, CAST(NULL AS uuid) AS parent_id, CAST(NULL AS text) AS lane,
-               i.trace_context
+               max_attempts, CAST(0 AS smallint) AS priority, CAST(NULL AS timestamptz) AS due_at,
+               CAST(NULL AS timestamptz) AS deadline_at, i.id AS order_id, CAST(NULL AS uuid) AS event_id,
+               CAST(NULL AS uuid) AS parent_id, CAST(NULL AS text) AS lane, i.trace_context,
+               CAST(NULL AS text) AS unique_key
           FROM incoming AS i JOIN accepted ON accepted.id = i.id),
     """  # noqa: S608  # constants of ours
     + INSERT_NEW_JOBS
@@ -141,7 +140,7 @@ def accept_orders(connection: Connection, orders: Sequence[IntakeOrder]) -> list
 
 
 def _prices(connection: Connection, orders: Sequence[IntakeOrder]) -> dict[tuple[UUID, str], Price]:
-    pairs = [(order.tenant_id, line.sku) for order in orders for line in order.lines]
+    pairs = {(order.tenant_id, line.sku) for order in orders for line in order.lines}
     bounds = {"tenants": [tenant for tenant, _ in pairs], "skus": [sku for _, sku in pairs]}
     return {(tenant, sku): (price, currency) for tenant, sku, price, currency in connection.execute(_PRICES, bounds)}
 
@@ -185,9 +184,14 @@ def _insert(
         for index in indexes
         for line in orders[index].lines
     ]
-    kind = {"kind": _ROOT.name, "queue": _ROOT.queue, "max_attempts": _ROOT.retry.max_attempts}
-    accepted = connection.execute(_ACCEPT, {**columns(rows), **columns(lines), **kind})
+    kind = {"kind": ROOT.name, "queue": ROOT.queue, "max_attempts": ROOT.retry.max_attempts}
+    accepted = connection.execute(_ACCEPT, {"orders": _as_json(rows), "lines": _as_json(lines), **kind})
     return {order_id: created_at for order_id, created_at in accepted}  # noqa: C416  # mypy knows no pairs in rows
+
+
+def _as_json(rows: Sequence[msgspec.Struct]) -> str:
+    # Not arrays: psycopg writes them element by element, which took two thirds of the processor time of a flush.
+    return msgspec.json.encode(rows).decode()
 
 
 def _order_row(order: IntakeOrder, order_id: UUID, job_id: UUID, prices: Mapping[tuple[UUID, str], Price]) -> _OrderRow:
@@ -196,7 +200,7 @@ def _order_row(order: IntakeOrder, order_id: UUID, job_id: UUID, prices: Mapping
         job_id=job_id,
         tenant_id=order.tenant_id,
         key=order.idempotency_key,
-        hash=order.request_hash,
+        hash=f"\\x{order.request_hash.hex()}",
         email=order.customer_email,
         currency=order.currency,
         total=_total(order, prices),

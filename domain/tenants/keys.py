@@ -35,6 +35,14 @@ def ensure_tenant(tx: Connection, name: str) -> UUID:
     return found
 
 
+def find_tenant(tx: Connection, name: str) -> UUID:
+    """The id of the tenant of this name. Raises NotFound."""
+    found: UUID | None = tx.execute(select(tenants.c.id).where(tenants.c.name == name)).scalar()
+    if found is None:
+        raise NotFound(resource=f"Tenant {name}")
+    return found
+
+
 def create_key(
     tx: Connection, tenant_id: UUID, name: str, scopes: Sequence[str], expires_at: datetime | None = None
 ) -> str:

@@ -72,16 +72,14 @@ def list_endpoints(tx: Connection, tenant_id: UUID, *, after: UUID | None, limit
     return tx.execute(query if after is None else query.where(c.id < after)).all()
 
 
-# Jobs are locked before their outbox rows, and in id order, as the claim does it.
+# Outbox rows are locked before their jobs, and in id order, as the claim does it.
+_LOCK_OBLIGATIONS = text("SELECT FROM outbox WHERE lane = :lane ORDER BY job_id FOR UPDATE")
 _CANCEL_DELIVERIES = text(
     """
-    WITH waiting AS MATERIALIZED (
-        SELECT j.id FROM jobs AS j JOIN outbox AS o ON o.job_id = j.id
-         WHERE o.lane = :lane AND j.state IN ('scheduled', 'queued', 'retrying') ORDER BY j.id FOR UPDATE OF j),
-    cancelled AS (
-        UPDATE jobs SET state = 'cancelled', version = version + 1, finished_at = clock_timestamp()
-          FROM waiting WHERE jobs.id = waiting.id)
-    DELETE FROM outbox USING waiting WHERE outbox.job_id = waiting.id
+    WITH waiting AS (DELETE FROM outbox WHERE lane = :lane RETURNING job_id)
+    UPDATE jobs SET state = 'cancelled', version = version + 1, finished_at = clock_timestamp(),
+           cancel_requested_at = clock_timestamp()
+      FROM waiting WHERE jobs.id = waiting.job_id AND state IN ('scheduled', 'queued', 'retrying')
     """
 )
 
@@ -92,6 +90,7 @@ def delete_endpoint(tx: Connection, tenant_id: UUID, endpoint_id: UUID) -> None:
     lane = endpoint_lane(endpoint_id)
     c = webhook_endpoints.c
     tx.execute(delete(webhook_endpoints).where(c.tenant_id == tenant_id, c.id == endpoint_id))
+    tx.execute(_LOCK_OBLIGATIONS, {"lane": lane})
     tx.execute(_CANCEL_DELIVERIES, {"lane": lane})
     drop_lane(tx, lane)
 

@@ -9,7 +9,22 @@ from typing import Annotated
 
 import typer
 
-from ops.cli import demo, dlq, doctor, jobs, keys, outbox, processes, queues, up, workers
+from ops.cli import (
+    bench,
+    demo,
+    dlq,
+    doctor,
+    jobs,
+    keys,
+    kinds,
+    outbox,
+    processes,
+    queues,
+    retention,
+    schedules,
+    up,
+    workers,
+)
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -38,11 +53,19 @@ def _longshore(version: Version = False) -> None:
 app.command("up")(up.up)
 app.command("demo")(demo.demo)
 app.command("doctor")(doctor.doctor)
-app.command("queues")(queues.queues)
+app.command("bench")(bench.bench)
 app.command("workers")(workers.workers)
 app.command("outbox")(outbox.outbox)
 processes.add_to(app)
-for _name, _group in {"dlq": dlq, "jobs": jobs, "keys": keys}.items():
+for _name, _group in {
+    "queues": queues,
+    "kinds": kinds,
+    "jobs": jobs,
+    "dlq": dlq,
+    "schedules": schedules,
+    "retention": retention,
+    "keys": keys,
+}.items():
     app.add_typer(_group.app, name=_name)
 
 

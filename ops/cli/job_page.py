@@ -6,14 +6,15 @@ from uuid import UUID
 import msgspec
 from sqlalchemy import Connection
 
-from domain.jobs.queries import attempts_of, get_job, get_obligation
+from domain.jobs.groups import NEVER
+from domain.jobs.queries import attempts_of, get_job, get_obligation, lease_of
 from domain.jobs.retry_now import latest_dead_letter_of
 from domain.lanes.lanes import list_lanes
 from ops.cli.outbox import holds
 from ops.cli.output import Output, cell
 from ops.cli.records import TIMELINE, attempt_record, job_record, masked, record
 
-_APART = {"waitsFor", "args", "timeline", "obligation", "lastError", "progress", "result", "traceContext"}
+_APART = {"waitsFor", "children", "args", "timeline", "obligation", "lastError", "progress", "result", "traceContext"}
 
 
 def load(tx: Connection, job_id: UUID) -> dict[str, Any]:
@@ -23,6 +24,8 @@ def load(tx: Connection, job_id: UUID) -> dict[str, Any]:
     letter = latest_dead_letter_of(tx, job_id)
     return {
         **job_record(job),
+        "leaseUntil": lease_of(tx, job_id),
+        "children": job.children,
         "args": masked(job.args),
         "traceContext": job.trace_context,
         "obligation": record(obligation) if obligation else None,
@@ -40,6 +43,8 @@ def show(out: Output, page: dict[str, Any]) -> None:
     for name in ("args", "progress", "result", "lastError"):
         if page[name] is not None:
             out.say(f"\n{name}\n{msgspec.json.format(msgspec.json.encode(page[name]), indent=2).decode()}")
+    if page["children"]:
+        out.say(f"\nchildren  {', '.join(f'{count} {name}' for name, count in page['children'].items())}")
     out.say(f"\noutbox  {_obligation(page['obligation'])}")
     if page["waitsFor"]:
         out.say(f"held    {page['waitsFor']}")
@@ -60,5 +65,7 @@ def _waits_for(tx: Connection, lane: str) -> str | None:
 def _obligation(row: dict[str, Any] | None) -> str:
     if row is None:
         return "no obligation stands"
+    if row["dueAt"] == NEVER:
+        return "due when its children have ended"
     rung = f"rung {row['rings']}x, rings again" if row["rings"] else "due"
     return f"{rung} at {cell(row['dueAt'])}{', in a bundle of its own' if row['alone'] else ''}"

@@ -6,13 +6,14 @@ from uuid import UUID
 
 import typer
 
+from domain.jobs.priority_rules import HIGHEST, LOWEST
 from domain.jobs.state_machine import JobState
 from ops.cli.confirm import confirm
 from ops.cli.database import database
 from ops.cli.options import By, Json, Limit, Reason, Yes, operator, read_id, refuse_unknown
 from ops.cli.output import answering
 
-app = typer.Typer(no_args_is_help=True, help="Jobs: list, show, retry now, cancel, watch.")
+app = typer.Typer(no_args_is_help=True, help="Jobs: list, show, retry now, reprioritise, cancel, watch.")
 
 Id = Annotated[UUID, typer.Argument(metavar="ID", parser=read_id, help="A job.", show_default=False)]
 
@@ -37,6 +38,9 @@ def list_(
     order: Annotated[
         UUID | None, typer.Option("--order", parser=read_id, metavar="ID", help="Only jobs of this order.")
     ] = None,
+    parent: Annotated[
+        UUID | None, typer.Option("--parent", parser=read_id, metavar="ID", help="Only jobs that this job waits for.")
+    ] = None,
     limit: Limit = 100,
     as_json: Json = False,
 ) -> None:
@@ -48,10 +52,10 @@ def list_(
         from domain.jobs.queries import JobFilter, list_jobs
         from ops.cli.records import job_record
 
-        rows = list_jobs(tx, None, JobFilter(state, kind, queue, order), limit=limit)
+        rows = list_jobs(tx, None, JobFilter(state, kind, queue, order, parent), limit=limit)
         if not rows:
             refuse_unknown(kind)
-        empty = "No jobs match." if state or kind or queue or order else "There are no jobs."
+        empty = "No jobs match." if state or kind or queue or order or parent else "There are no jobs."
         out.records([job_record(row) for row in rows], _LIST, empty)
 
 
@@ -81,6 +85,28 @@ def retry(job_id: Id, reason: Reason = None, by: By = "", as_json: Json = False)
         done = {"id": job_id, "was": job.state, "deadLetterId": letter.id if letter else None}
         said = f"Replayed: job {job_id} is queued." if letter else f"Job {job_id} is due now."
         out.document(done) if as_json else out.say(said)
+
+
+@app.command()
+def reprioritise(
+    job_id: Id,
+    to: Annotated[
+        int, typer.Option("--to", min=LOWEST, max=HIGHEST, help="The higher goes first.", show_default=False)
+    ],
+    reason: Reason = None,
+    by: By = "",
+    as_json: Json = False,
+) -> None:
+    """Let it overtake, or be overtaken by, the other jobs of its queue, while it waits.
+
+    Example: longshore jobs reprioritise 019aa3f1-6c00-7b1e-9d3a-5f6c8e2a4b10 --to 2
+    """
+    with answering(as_json) as out, database() as engine, engine.begin() as tx:
+        from domain.jobs.priority import reprioritise_if_waiting
+
+        reprioritise_if_waiting(tx, job_id, to, operator(by), reason)
+        said = f"Job {job_id} has the priority {to}."
+        out.document({"id": job_id, "priority": to}) if as_json else out.say(said)
 
 
 @app.command()

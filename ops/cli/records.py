@@ -5,7 +5,11 @@ A traceback may quote one (a mail server's refusal does), so whatever a job left
 
 import re
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any
+
+from domain.jobs.groups import NEVER
+from domain.jobs.results import readable_result, result_expires_at
 
 # The domain part has a dot, and the dot is not the last character: `user@host`, an operator, stays readable.
 _ADDRESS = re.compile(r"[\w.!#$%&'*+/=?^`{|}~-]+@[\w-]+(?:\.[\w-]+)+")
@@ -71,15 +75,17 @@ def job_record(row: Any) -> dict[str, Any]:
         "orderId": row.order_id,
         "eventId": row.event_id,
         "parentId": row.parent_id,
+        "uniqueKey": masked(row.unique_key),
         "createdAt": row.created_at,
-        "dueAt": row.due_at,
+        "dueAt": None if row.due_at == NEVER else row.due_at,
+        "deadlineAt": row.deadline_at,
         "startedAt": row.started_at,
         "finishedAt": row.finished_at,
         "cancelRequestedAt": row.cancel_requested_at,
         "workerId": row.worker_id,
-        "leaseUntil": row.lease_until,
         "progress": masked(row.progress),
-        "result": masked(row.result),
+        "result": masked(readable_result(row, datetime.now(UTC))),
+        "resultExpiresAt": result_expires_at(row),
         "lastError": masked(row.last_error),
         "version": row.version,
     }

@@ -23,6 +23,8 @@ class Mail(msgspec.Struct, frozen=True, rename="camel"):
     text: str = ""
     recipients: list[str] = []
     received_at: datetime | None = None
+    #: How often it came under its Message-ID: a job that runs again sends its mail again.
+    copies: int = 1
 
 
 class MailFolder:
@@ -43,8 +45,18 @@ class MailFolder:
         fresh.rename(self._new / name)
 
     def mails(self, limit: int | None = None) -> list[Mail]:
-        """Newest first."""
-        return [_read(path) for path in sorted(self._new.iterdir(), reverse=True)[:limit]]
+        """Newest first, each Message-ID once, as a mailbox shows them."""
+        shown: dict[str, Mail] = {}
+        for path in sorted(self._new.iterdir(), reverse=True):
+            mail = _read(path)
+            name = mail.message_id or mail.id
+            if name in shown:
+                shown[name] = msgspec.structs.replace(shown[name], copies=shown[name].copies + 1)
+            elif limit is not None and len(shown) >= limit:
+                break
+            else:
+                shown[name] = mail
+        return list(shown.values())
 
     def clear(self) -> None:
         for path in self._new.iterdir():

@@ -123,6 +123,16 @@ def wait_until(condition: Callable[[], bool], seconds: float = 30.0) -> None:
         time.sleep(0.05)
 
 
+@contextmanager
+def stopped(pid: int) -> Iterator[None]:
+    """The process stands still meanwhile."""
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
 def all_promises_hold(engine: Engine) -> None:
     """What `longshore doctor` checks: the ledger sums to the stock, nothing is taken twice, and more."""
     with engine.connect() as connection:

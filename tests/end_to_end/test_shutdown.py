@@ -2,90 +2,69 @@
 
 import os
 import signal
-import subprocess
-import sys
-import textwrap
 import time
-from collections.abc import Iterator
 from pathlib import Path
+from uuid import UUID
 
 import pytest
+from sqlalchemy import text
 
-from domain.jobs.kind import KINDS, JobArgs
-from domain.jobs.outbox import enqueue, new_job
-from domain.jobs.retry_policy import Backoff
-from domain.tenants.keys import ensure_tenant
+from tests.end_to_end.own_worker import Nap, all_end, enqueued, job, own_worker, state
 from tests.end_to_end.running import Running, wait_until
 
-ROOT = Path(__file__).parents[2]
 
-#: A worker of its own with a kind that sleeps, told when to start and how long to allow for stopping.
-WORKER = textwrap.dedent(
-    """
-    import sys, time
-    from domain.jobs.kind import JobArgs
-    from ops.settings import load_settings
-    from workers.registry import handles
-
-    class Nap(JobArgs, kind="test.nap", queue="naps", timeout=120.0):
-        seconds: float
-
-    @handles(Nap)
-    def nap(args, ctx):
-        time.sleep(args.seconds)
-
-    from workers.worker import run_worker
-    run_worker(load_settings(), ["naps"])
-    """
-)
-
-
-@pytest.fixture
-def nap_kind() -> Iterator[type[JobArgs]]:
-    class Nap(JobArgs, kind="test.nap", queue="naps", retry=Backoff(max_attempts=3), timeout=120.0):
-        seconds: float
-
-    yield Nap
-    del KINDS["test.nap"]
-
-
-def start_worker(system: Running, allowed_s: int) -> "subprocess.Popen[bytes]":
-    environ = {**os.environ, **system.env, "SHUTDOWN_TIMEOUT_SECONDS": str(allowed_s), "METRICS_PORT": "0"}
-    environ["PYTHONPATH"] = str(ROOT)
-    return subprocess.Popen([sys.executable, "-c", WORKER], env=environ, stdout=subprocess.DEVNULL)
-
-
-def nap(system: Running, kind: type[JobArgs], seconds: float) -> str:
-    with system.engine.begin() as tx:
-        job = new_job(kind(seconds), tenant_id=ensure_tenant(tx, "default"))
-        enqueue(tx, [job])
-    return str(job.id)
-
-
-def state(system: Running, job: str) -> str:
-    return str(system.query("SELECT state FROM jobs WHERE id = CAST(:id AS uuid)", id=job)[0][0])
+def outcomes(system: Running, job_id: UUID) -> list[str]:
+    found = system.query("SELECT outcome FROM attempts WHERE job_id = :id ORDER BY claim", id=job_id)
+    return [outcome for (outcome,) in found]
 
 
 @pytest.mark.timeout(120)
-def test_a_short_job_ends_and_a_long_one_is_handed_back_without_an_attempt(
-    system: Running, nap_kind: type[JobArgs]
+def test_a_short_job_ends_and_a_long_one_is_handed_back_and_done_by_the_next_worker(
+    system: Running, tmp_path: Path
 ) -> None:
-    # Given a worker with a job that will end in time and one that will not
-    worker = start_worker(system, allowed_s=9)
-    short, long = nap(system, nap_kind, 2.0), nap(system, nap_kind, 60.0)
-    wait_until(lambda: state(system, short) == state(system, long) == "running")
-    # When it is told to stop
-    started = time.monotonic()
-    worker.send_signal(signal.SIGTERM)
-    code = worker.wait(30)
-    # Then it leaves cleanly within its time; the short job is done, the long one waits and has its attempt back
-    assert code == 0
-    assert time.monotonic() - started < 9 + 5
+    effects = tmp_path / "effects"
+    with own_worker(system, tmp_path, allowed_s=12) as worker:
+        # Given a worker with a job that will end in time and one that will not
+        (short,) = enqueued(system, Nap(5.0, 5.0, str(effects)))
+        (long,) = enqueued(system, Nap(60.0, 0.0, str(effects)))
+        wait_until(lambda: state(system, short) == state(system, long) == "running")
+        # When it is told to stop
+        started = time.monotonic()
+        code = worker.told_to_stop()
+        # Then it leaves cleanly within its time; the short job is done, the long one waits and has its attempt back
+        assert code == 0
+        assert time.monotonic() - started < 12 + 5
+        assert len(worker.said("shutdown_started")) == len(worker.said("shutdown_complete")) == 1
     assert state(system, short) == "succeeded"
-    row = system.query("SELECT state, attempt, claim FROM jobs WHERE id = CAST(:id AS uuid)", id=long)[0]
+    row = job(system, long)
     assert (row.state, row.attempt, row.claim) == ("queued", 0, 1)
-    outcomes = system.query("SELECT outcome FROM attempts WHERE job_id = CAST(:id AS uuid)", id=long)
-    assert [outcome for (outcome,) in outcomes] == ["handed_back"]
+    assert outcomes(system, long) == ["handed_back"]
+    # And the next worker does it, with one effect in all
+    with own_worker(system, tmp_path):
+        all_end(system, [long], "succeeded")
+    row = job(system, long)
+    assert (row.attempt, row.claim) == (1, 2)
+    assert sorted(effects.read_text().split()) == sorted(map(str, [short, long]))
+
+
+@pytest.mark.timeout(120)
+def test_a_worker_that_cannot_stop_in_time_says_so_and_leaves_with_one(system: Running, tmp_path: Path) -> None:
+    effects = tmp_path / "effects"
+    with own_worker(system, tmp_path, allowed_s=2) as worker:
+        # Given a worker with a job that it can neither finish nor hand back
+        (long,) = enqueued(system, Nap(60.0, 0.0, str(effects)))
+        wait_until(lambda: state(system, long) == "running")
+        with system.engine.connect() as connection:
+            connection.execute(text("SELECT FROM jobs WHERE id = :id FOR UPDATE"), {"id": long})
+            # When it is told to stop
+            assert worker.told_to_stop() == 1
+            connection.rollback()
+        assert len(worker.said("shutdown_forced")) == 1
+        assert worker.said("shutdown_complete") == []
+    # Then its lease runs out, and another worker does the job
+    with own_worker(system, tmp_path):
+        all_end(system, [long], "succeeded", within_s=40)
+    assert effects.read_text().split() == [str(long)]
 
 
 @pytest.mark.timeout(120)

@@ -11,13 +11,21 @@ from sqlalchemy.exc import IntegrityError, OperationalError
 from domain.aftermath import settle
 from domain.ids import new_id
 from domain.job_kinds import GenerateReport, ReserveInventory
-from domain.jobs.attempts import ClaimedJob, hold, renew_leases, report_progress_if_held, start_if_due
+from domain.jobs.attempts import (
+    ClaimedJob,
+    asked_to_stop,
+    hold,
+    renew_leases,
+    report_progress_if_held,
+    start_if_due,
+)
 from domain.jobs.cancellation import cancel_unless_finished
+from domain.jobs.due import ring_due_in_lanes
 from domain.jobs.finish import finish_if_held, finish_of
 from domain.jobs.kind import JobArgs
-from domain.jobs.outbox import ring_due
 from domain.jobs.rescue import take_over_expired
 from domain.jobs.retry_policy import Backoff, Cancelled, Ending, Errored, Snoozed, Succeeded, decide
+from domain.lanes.lanes import open_lane
 from tests.integration.builders import (  # noqa: F401  # in place of conftest's
     a_tenant,
     at_once,
@@ -27,6 +35,7 @@ from tests.integration.builders import (  # noqa: F401  # in place of conftest's
     enqueued,
     execute,
     is_obliged,
+    make_due,
     module_database,
     row,
     rows,
@@ -53,11 +62,6 @@ def job(engine: Engine, tenant_id: UUID) -> ClaimedJob:
     return running(engine, tenant_id, reservation())
 
 
-def make_due(engine: Engine) -> None:
-    for table in ("jobs", "outbox"):
-        execute(engine, f"UPDATE {table} SET due_at = now() - interval '1 second'")
-
-
 def attempts_of(engine: Engine, job_id: UUID) -> list[Any]:
     return rows(engine, "SELECT * FROM attempts WHERE job_id = :id ORDER BY claim", id=job_id)
 
@@ -71,7 +75,9 @@ def test_a_claim_raises_claim_and_attempt_and_ends_its_own_obligation_only(engin
     assert (job.id, job.claim, job.attempt, job.kind, job.tenant_id) == (mine, 1, 1, "inventory.reserve", tenant_id)
     stored = the_job(engine, mine)
     assert (stored.state, stored.claim, stored.attempt, stored.version) == ("running", 1, 1, 2)
-    assert stored.lease_until > stored.started_at
+    lease = row(engine, "SELECT * FROM leases")
+    assert (lease.worker_id, lease.job_ids, lease.claims) == (stored.worker_id, [mine], [1])
+    assert lease.lease_until > stored.started_at
     assert (is_obliged(engine, mine), is_obliged(engine, others)) == (False, True)
     assert the_job(engine, others).state == "queued"
 
@@ -131,9 +137,11 @@ def test_a_claim_that_is_rolled_back_leaves_everything_as_it_was(engine: Engine,
 def test_a_claim_while_a_relay_is_ringing_the_same_row_leaves_no_obligation_behind(
     engine: Engine, tenant_id: UUID
 ) -> None:
-    (job_id,) = enqueued(engine, tenant_id, reservation())
+    with engine.begin() as tx:
+        open_lane(tx, "endpoint:1", "inventory")
+    (job_id,) = enqueued(engine, tenant_id, reservation(), lane="endpoint:1")
     with engine.connect() as relay:
-        assert ring_due(relay, ["inventory"], 10)
+        assert ring_due_in_lanes(relay, {}, {})
         assert len(at_once(lambda: claimed(engine, [job_id]), relay.commit)) == 2
     assert the_job(engine, job_id).state == "running"
     assert not is_obliged(engine, job_id)
@@ -158,39 +166,74 @@ def test_overlapping_bundles_in_opposite_order_do_not_deadlock(engine: Engine, t
 # ---- the lease
 
 
-def test_only_held_claims_are_renewed_and_the_answer_says_who_shall_stop(engine: Engine, tenant_id: UUID) -> None:
-    # Given a held job, one that shall stop, one that was taken over, and one that has ended
-    held, stopping, lost, done = claimed(engine, enqueued(engine, tenant_id, *(reservation() for _ in range(4))))
+def bundle(engine: Engine, tenant_id: UUID, worker_id: UUID, size: int = 1) -> tuple[UUID, list[ClaimedJob]]:
+    """Jobs that this worker claimed together. Answers their lease, too."""
+    lease_id = new_id()
+    with engine.begin() as tx:
+        ids = enqueued(engine, tenant_id, *(reservation() for _ in range(size)))
+        return lease_id, start_if_due(tx, ids, worker_id, lease_id=lease_id)
+
+
+def test_a_bundle_is_held_by_one_lease_and_what_starts_nothing_leaves_none(engine: Engine, tenant_id: UUID) -> None:
+    lease_id, jobs = bundle(engine, tenant_id, new_id(), size=3)
+    claimed(engine, [job.id for job in jobs])
+    (lease,) = rows(engine, "SELECT id, job_ids, claims FROM leases")
+    assert (lease.id, set(lease.job_ids), lease.claims) == (lease_id, {job.id for job in jobs}, [1, 1, 1])
+
+
+def test_a_worker_renews_its_live_leases_drops_those_that_ended_and_touches_no_others(
+    engine: Engine, tenant_id: UUID
+) -> None:
+    # Given two bundles of one worker that run, one that has ended, one taken over, and one of another worker
+    worker_id = new_id()
+    (first, _), (second, _), (done, _), (lost, _) = (bundle(engine, tenant_id, worker_id) for _ in range(4))
+    others, _ = bundle(engine, tenant_id, new_id())
+    execute(engine, "DELETE FROM leases WHERE id = :id", id=lost)
+    before: dict[UUID, datetime] = dict(rows(engine, "SELECT id, lease_until FROM leases"))
+    # When it speaks, and even names what is not its own
+    with engine.begin() as tx:
+        renewed = renew_leases(tx, worker_id, [first, second, lost, others], [done, others], lease_s=600)
+    # Then it hears that something was taken from it, and only what it holds lives longer
+    assert renewed == 2
+    after: dict[UUID, datetime] = dict(rows(engine, "SELECT id, lease_until FROM leases"))
+    assert set(after) == {first, second, others}
+    assert {lease_id for lease_id in after if after[lease_id] > before[lease_id]} == {first, second}
+    with engine.begin() as tx:
+        assert renew_leases(tx, worker_id, [], []) == 0
+
+
+def test_only_running_jobs_that_somebody_wants_cancelled_are_asked_to_stop(engine: Engine, tenant_id: UUID) -> None:
+    running_, stopping, done = claimed(engine, enqueued(engine, tenant_id, *(reservation() for _ in range(3))))
     with engine.begin() as tx:
         assert cancel_unless_finished(tx, tenant_id, stopping.id) is None
+        assert cancel_unless_finished(tx, tenant_id, done.id) is None
     assert ended(engine, done, Succeeded())
-    execute(engine, "UPDATE jobs SET claim = 2 WHERE id = :id", id=lost.id)
-    before: dict[UUID, datetime] = dict(rows(engine, "SELECT id, lease_until FROM jobs"))
-    # When the worker speaks
     with engine.begin() as tx:
-        alive = renew_leases(tx, [(job.id, job.claim) for job in (held, stopping, lost, done)], lease_s=600)
-    # Then only what it holds lives longer
-    assert alive == {held.id: False, stopping.id: True}
-    after = dict(rows(engine, "SELECT id, lease_until FROM jobs"))
-    assert {job_id for job_id in before if after[job_id] != before[job_id]} == {held.id, stopping.id}
-    with engine.begin() as tx:
-        assert renew_leases(tx, []) == {}
+        assert asked_to_stop(tx, [running_.id, stopping.id, done.id]) == {stopping.id}
+        assert asked_to_stop(tx, []) == set()
 
 
-def test_a_held_job_is_locked_until_its_holder_commits(engine: Engine, tenant_id: UUID) -> None:
-    # Given a job whose lease has run out, held in an open transaction
-    job = running(engine, tenant_id, reservation(), lease_s=-1)
+def test_a_held_job_is_locked_until_its_holder_commits_and_its_mates_are_taken_over_meanwhile(
+    engine: Engine, tenant_id: UUID
+) -> None:
+    # Given a bundle whose lease has run out, one job of it held in an open transaction
+    job, mate = claimed(engine, enqueued(engine, tenant_id, reservation(), reservation()), lease_s=-1)
     with engine.begin() as holder:
         assert hold(holder, [job]) == {job.id}
-        # Then no rescuer takes it, and nobody else finishes it
+        # Then a rescuer takes only the other, without waiting, and nobody else finishes the first
         with engine.begin() as rescuer:
-            assert take_over_expired(rescuer) == []
+            rescuer.execute(text("SET LOCAL lock_timeout = '50ms'"))
+            assert [taken.id for taken in take_over_expired(rescuer)] == [mate.id]
         with engine.connect() as other:
             other.execute(text("SET LOCAL lock_timeout = '50ms'"))
             with pytest.raises(OperationalError, match="lock timeout"):
                 hold(other, [job])
+    # And the lease keeps it for the next pass
+    assert rows(engine, "SELECT job_ids, claims FROM leases") == [([job.id], [1])]
+    execute(engine, "UPDATE leases SET lease_until = now() - interval '1 second'")
     with engine.begin() as rescuer:
         assert [taken.id for taken in take_over_expired(rescuer)] == [job.id]
+    assert rows(engine, "SELECT FROM leases") == []
 
 
 def test_a_job_that_was_taken_over_or_has_ended_is_not_held(engine: Engine, tenant_id: UUID) -> None:
@@ -208,7 +251,7 @@ def test_a_success_is_written_with_its_attempt_and_leaves_no_obligation(engine: 
     (finished,) = ended(engine, job, Succeeded({"code": "DONE"}))
     assert (finished.id, finished.state, finished.outcome) == (job.id, "succeeded", "succeeded")
     stored = the_job(engine, job.id)
-    assert (stored.state, stored.result, stored.lease_until) == ("succeeded", {"code": "DONE"}, None)
+    assert (stored.state, stored.result) == ("succeeded", {"code": "DONE"})
     assert stored.finished_at is not None
     (attempt,) = attempts_of(engine, job.id)
     assert (attempt.number, attempt.claim, attempt.outcome, attempt.worker_id) == (1, 1, "succeeded", stored.worker_id)

@@ -12,10 +12,11 @@ from domain.aftermath import cancel
 from domain.ids import new_id
 from domain.job_kinds import GenerateReport, ReserveInventory
 from domain.jobs.attempts import ClaimedJob, report_progress_if_held, start_if_due
-from domain.jobs.outbox import ring_due
+from domain.jobs.due import ring_due_in_lanes
 from domain.jobs.retry_policy import Errored, Succeeded
 from domain.lanes.lanes import SMTP, disable_lane, open_lane
 from ops.cli.jobs import app
+from tests.integration.builders import all_due
 from tests.integration.command_line import Stage
 
 
@@ -77,11 +78,11 @@ class TestShow:
 
     def test_tells_how_often_it_was_rung(self, stage: Stage) -> None:
         job_id = stage.waiting()
-        with stage.engine.begin() as tx:
-            ring_due(tx, ["email"], 10)
-            ring_due(tx, ["reports"], 10)
-        with stage.engine.begin() as tx:
-            tx.exec_driver_sql("UPDATE outbox SET rings = 2")
+        for _ in range(2):
+            with stage.engine.begin() as tx:
+                open_lane(tx, SMTP, "email")
+                tx.exec_driver_sql("UPDATE outbox SET due_at = now() - interval '1 second'")
+                assert ring_due_in_lanes(tx, {}, {})
         assert "outbox  rung 2x, rings again at" in stage.run(app, "show", job_id).stdout
 
     def test_tells_each_attempt_and_the_dead_letter(self, stage: Stage) -> None:
@@ -94,6 +95,13 @@ class TestShow:
         text = stage.run(app, "show", job_id).stdout
         assert "no obligation stands" in text
         assert "no such mailbox 7" in text
+
+    def test_tells_until_when_its_worker_may_be_silent(self, stage: Stage) -> None:
+        job = stage.running()
+        page = stage.json(app, "show", job.id)
+        assert datetime.fromisoformat(page["leaseUntil"]) > datetime.fromisoformat(page["startedAt"])
+        stage.end(job, Succeeded())
+        assert stage.json(app, "show", job.id)["leaseUntil"] is None
 
     def test_of_an_unknown_one_is_exit_code_3(self, stage: Stage) -> None:
         result = stage.run(app, "show", uuid4())
@@ -116,8 +124,7 @@ class TestRetry:
     def test_makes_a_scheduled_job_due_at_once(self, stage: Stage) -> None:
         job_id = stage.waiting(GenerateReport(new_id()), in_s=3600)
         assert stage.run(app, "retry", job_id).exit_code == 0
-        with stage.engine.begin() as tx:
-            assert [row.job_id for row in ring_due(tx, ["reports"], 10)] == [job_id]
+        assert all_due(stage.engine) == [job_id]
         assert started(stage, job_id)
 
     def test_keeps_the_place_of_a_job_that_is_due_already(self, stage: Stage) -> None:
@@ -127,14 +134,16 @@ class TestRetry:
         assert stage.scalar("SELECT due_at FROM jobs") == stage.scalar("SELECT due_at FROM outbox") == due_at
 
     def test_rings_again_for_a_job_whose_bell_was_lost(self, stage: Stage) -> None:
-        job_id = stage.waiting(GenerateReport(new_id()))
+        # In a lane. Without one, the relay remembers the bell and rings again when its time is over
+        job_id = stage.waiting()
         with stage.engine.begin() as tx:
-            ring_due(tx, ["reports"], 10)
+            open_lane(tx, SMTP, "email")
+            assert len(ring_due_in_lanes(tx, {}, {})) == 1
         with stage.engine.begin() as tx:
-            assert ring_due(tx, ["reports"], 10) == []
+            assert ring_due_in_lanes(tx, {}, {}) == []
         assert stage.run(app, "retry", job_id).exit_code == 0
         with stage.engine.begin() as tx:
-            assert len(ring_due(tx, ["reports"], 10)) == 1
+            assert len(ring_due_in_lanes(tx, {}, {})) == 1
 
     def test_gives_back_an_obligation_that_was_lost(self, stage: Stage) -> None:
         job_id = stage.retrying()

@@ -10,11 +10,12 @@ from sqlalchemy import Engine
 
 from domain.fleet.workers import Process, beat
 from domain.ids import new_id
+from domain.invariants import INVARIANTS
 from domain.job_kinds import DeliverWebhook, GenerateReport
 from domain.lanes.lanes import SMTP, disable_lane, open_lane
 from domain.tenants.key_rules import parse_key
 from domain.tenants.keys import find_caller
-from ops.cli import dlq, doctor, jobs, keys, options, outbox, processes, queues, workers
+from ops.cli import dlq, doctor, jobs, keys, kinds, options, outbox, processes, queues, workers
 from ops.cli.output import age, cell
 from ops.cli.records import masked
 from tests.integration.command_line import Stage
@@ -35,22 +36,25 @@ class TestQueues:
         email, reports = depths["email"], depths["reports"]
         assert (email["dead"], email["due"], email["oldestSeconds"]) == (1, 0, None)
         assert reports.pop("oldestSeconds") >= 0
-        assert reports == {"queue": "reports", "due": 1, "rung": 0, "later": 1, "held": 0, "running": 1, "dead": 0}
+        assert reports == {
+            "queue": "reports", "due": 1, "bells": None, "later": 1, "held": 0, "running": 1, "dead": 0, "state": "on",
+            "maxInFlight": None, "maxInFlightPerTenant": None, "startsPerSecond": None, "limits": None,
+        }  # fmt: skip
 
     def test_prints_its_table_beside_groups_of_commands(self, stage: Stage) -> None:
         stage.waiting(GenerateReport(new_id()))
         longshore = typer.Typer()
-        longshore.command("queues")(queues.queues)
+        longshore.add_typer(queues.app, name="queues")
         longshore.add_typer(jobs.app, name="jobs")
         heading, *rows = stage.run(longshore, "queues").stdout.splitlines()
-        assert heading == "queue      due  rung  later  held  running  dead  oldest s"
-        assert rows[-2].startswith("reports    1    0     0      0     0        0     0.")
+        assert heading == "queue      due  bells  later  held  running  dead  oldest s  state  limits"
+        assert rows[-2].startswith("reports    1    -      0      0     0        0     0.")
 
     def test_names_the_queues_where_nothing_waits(self, stage: Stage) -> None:
         depths = stage.json(queues.app)
         assert [depth["queue"] for depth in depths] == ["default", "email", "inventory", "reports", "webhooks"]
         assert {depth["oldestSeconds"] for depth in depths} == {None}
-        assert stage.run(queues.app).stdout.splitlines()[-1].split() == ["webhooks", *"000000", "-"]
+        assert stage.run(queues.app).stdout.splitlines()[-1].split() == ["webhooks", *"0-0000-", "on", "-"]
 
     def test_counts_what_a_closed_lane_holds_apart(self, stage: Stage) -> None:
         closed(stage, SMTP)
@@ -170,7 +174,7 @@ class TestDoctor:
     def test_says_that_all_promises_hold(self, stage: Stage) -> None:
         result = stage.run(alone(doctor.doctor))
         assert result.exit_code == 0
-        assert result.stdout.splitlines()[-1] == "All 10 promises hold."
+        assert result.stdout.splitlines()[-1] == f"All {len(INVARIANTS)} promises hold."
         assert all(promise["holds"] for promise in stage.json(alone(doctor.doctor)))
 
     def test_shows_the_rows_that_break_one(self, stage: Stage) -> None:
@@ -181,7 +185,7 @@ class TestDoctor:
         assert result.exit_code == 1
         assert "BROKEN" in result.stdout
         assert str(job_id) in result.stdout
-        assert "1 of 10 promises are broken: waiting_jobs_have_obligations" in result.stderr
+        assert f"1 of {len(INVARIANTS)} promises are broken: waiting_jobs_have_obligations" in result.stderr
 
 
 class TestConfig:
@@ -228,7 +232,7 @@ class TestWords:
         assert masked({"a": ["to <jo.e+x@shop.example>", 7]}) == {"a": ["to <<e-mail>>", 7]}
         assert masked("olga@harbour") == "olga@harbour"
 
-    @pytest.mark.parametrize("app", [dlq.app, jobs.app, keys.app, queues.app, workers.app, outbox.app])
+    @pytest.mark.parametrize("app", [dlq.app, jobs.app, keys.app, kinds.app, queues.app, workers.app, outbox.app])
     def test_help_needs_neither_settings_nor_a_database(self, app: typer.Typer, stage: Stage) -> None:
         result = stage.run(app, "--help", DATABASE_URL="", TERM="dumb")
         assert result.exit_code == 0

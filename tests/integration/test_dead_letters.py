@@ -26,6 +26,7 @@ from tests.integration.builders import (  # noqa: F401  # in place of conftest's
     enqueued,
     execute,
     is_obliged,
+    make_due,
     module_database,
     row,
     rows,
@@ -50,7 +51,7 @@ def dead(engine: Engine, tenant_id: UUID) -> ClaimedJob:
     for _ in range(2):
         (job,) = claimed(engine, [job_id])
         assert ended(engine, job, Errored("OSError", "the disk is full"))
-        execute(engine, "UPDATE jobs SET due_at = now() - interval '1 second'")
+        make_due(engine)
     (last,) = claimed(engine, [job_id])
     assert ended(engine, last, Errored("OSError", "the disk is full"))
     return last

@@ -46,11 +46,18 @@ def test_a_mail_arrives_with_all_its_parts(inbox: Inbox) -> None:
 
 def test_the_newest_comes_first_and_deleting_empties_it(inbox: Inbox) -> None:
     for number in range(3):
-        send(inbox, mail("ada@example.com", f"mail {number}", "text"))
+        send(inbox, mail("ada@example.com", f"mail {number}", "text", number))
     assert [one["subject"] for one in inbox.view.get("/messages")] == ["mail 2", "mail 1", "mail 0"]
     assert [one["subject"] for one in inbox.view.get("/messages?limit=1")] == ["mail 2"]
     inbox.view.send("DELETE", "/messages")
     assert inbox.view.get("/messages") == []
+
+
+def test_a_mail_that_came_twice_under_one_message_id_is_shown_once(inbox: Inbox) -> None:
+    for number in (1, 2, 1):
+        send(inbox, mail("ada@example.com", f"mail {number}", "text", number))
+    found = [(one["subject"], one["copies"]) for one in inbox.view.get("/messages")]
+    assert found == [("mail 1", 2), ("mail 2", 1)]
 
 
 @pytest.mark.parametrize(
@@ -70,10 +77,10 @@ def test_a_mail_that_cannot_be_read_is_still_shown(inbox: Inbox, content: bytes)
     assert [len(inbox.view.get("/messages")), inbox.view.get("/messages")[0]["subject"]] == [2, "a good one"]
 
 
-def mail(to: str, subject: str, text: str) -> EmailMessage:
+def mail(to: str, subject: str, text: str, number: int = 1) -> EmailMessage:
     made = EmailMessage()
     made["To"], made["From"], made["Subject"] = to, "orders@longshore.example", subject
-    made["Message-ID"] = "<1@longshore.example>"
+    made["Message-ID"] = f"<{number}@longshore.example>"
     made.set_content(text)
     return made
 

@@ -1,4 +1,4 @@
-"""docs/adding-a-kind.md is run as it stands: its two blocks are all that a new kind takes."""
+"""docs/adding-a-kind.md is run as it stands: its blocks are all that a new kind takes."""
 
 import re
 import socket
@@ -20,9 +20,11 @@ from domain.event_types import OrderCompleted
 from domain.events import Occurrence, publish
 from domain.ids import new_id
 from domain.jobs.kind import KINDS
+from domain.jobs.outbox import enqueue, new_job
 from domain.reports.store import ReportStore
 from domain.tables import attempts, jobs, orders, outbox
 from domain.tenants.keys import ensure_tenant
+from tests.integration.builders import declarations
 from workers.clients.guarded_http import GuardedHttp
 from workers.clients.mailer import Mailer
 from workers.context import Resources
@@ -51,13 +53,10 @@ def the_page_is_followed() -> Iterator[dict[str, Any]]:
     """Its blocks have been added to the code, and are gone afterwards."""
     blocks = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL)
     added: dict[str, Any] = {"__name__": __name__}
-    try:
+    with declarations():
         for block in blocks:
             exec(block, added)  # noqa: S102  # our own page
         yield added
-    finally:
-        KINDS.pop(KIND, None)
-        HANDLERS.pop(KIND, None)
 
 
 @pytest.fixture
@@ -129,6 +128,33 @@ def test_a_completed_order_gets_its_receipt(
         assert tx.execute(select(outbox).where(outbox.c.job_id == job.id)).first() is None
 
 
+def test_a_newsletter_is_closed_when_every_copy_has_ended(
+    the_page_is_followed: dict[str, Any], engine: Engine, order: tuple[UUID, UUID], mailer: Mailer, tmp_path: Path
+) -> None:
+    def run(kind: str) -> Any:
+        with engine.begin() as tx:
+            ids = list(tx.execute(select(jobs.c.id).where(jobs.c.kind == kind)).scalars())
+        run_as_a_worker(engine, mailer, tmp_path, kind, ids)
+        with engine.begin() as tx:
+            return tx.execute(select(jobs).where(jobs.c.kind == kind)).all()
+
+    # When an issue is asked for twice, there is one job for it.
+    issue = the_page_is_followed["SendNewsletter"](issue="May", readers=[new_id() for _ in range(3)])
+    first, twin = (new_job(issue, tenant_id=order[0]) for _ in range(2))
+    with engine.begin() as tx:
+        assert enqueue(tx, [first]) == {}
+        assert enqueue(tx, [twin]) == {twin.id: first.id}
+
+    # When it has run, the last job waits for one copy per reader, and runs when they have been written.
+    run("email.newsletter")
+    (closed,) = run("email.newsletter_closed")
+    assert closed.state == "scheduled"
+    copies = run("email.newsletter_copy")
+    assert {(copy.state, copy.parent_id, copy.priority) for copy in copies} == {("succeeded", closed.id, -1)}
+    (closed,) = run("email.newsletter_closed")
+    assert (closed.state, closed.result) == ("succeeded", {"sent": 3, "failed": 0})
+
+
 def run_as_a_worker(engine: Engine, mailer: Mailer, folder: Path, kind: str, ids: list[UUID]) -> None:
     """One bell, run and recorded by what `workers/worker.py` is built of."""
     resources = Resources(
@@ -141,7 +167,7 @@ def run_as_a_worker(engine: Engine, mailer: Mailer, folder: Path, kind: str, ids
         ring=lambda: None,
     )
     recorder = Recorder(engine, resources.holdings, resources.ring)
-    executor = Executor(resources, recorder, new_id())
+    executor = Executor(resources, recorder, new_id(), engine)
     recorder.start()
     executor.run_bundle(kind, [job_id.hex for job_id in ids])
     assert recorder.close(10)

@@ -28,6 +28,7 @@ from tests.integration.builders import (  # noqa: F401  # in place of conftest's
     enqueued,
     eventually,
     execute,
+    make_due,
     module_database,
     resources,
     row,
@@ -64,7 +65,7 @@ class Fleet:
         self.holdings: Holdings = self.resources.holdings
         self.recorder = Recorder(engine, self.holdings, ring=lambda: None)
         process = Process(new_id(), "worker", "test", 1, ["test"])
-        self.executor = Executor(self.resources, self.recorder, process.id)
+        self.executor = Executor(self.resources, self.recorder, process.id, claims=engine)
         self.vitals = Vitals(engine, process, self.holdings, self.executor)
 
     def start(self) -> None:
@@ -291,7 +292,7 @@ def test_a_payload_that_cannot_be_decoded_dies_by_its_attempts_and_its_mates_run
         fleet.ring([good, bad])
         stored = the_job(fleet.engine, bad)
         assert (stored.state, stored.attempt) == ("dead" if attempt == 3 else "retrying", attempt)
-        execute(fleet.engine, "UPDATE jobs SET due_at = now() - interval '1 second' WHERE state = 'retrying'")
+        make_due(fleet.engine)
     assert the_job(fleet.engine, good).state == "succeeded"
     letter = row(fleet.engine, "SELECT cause, snapshot FROM dead_letters")
     assert (letter.cause, letter.snapshot["error"]["class"]) == ("attempts", "UndecodablePayload")
@@ -308,7 +309,7 @@ def test_a_kind_without_code_waits_visibly_and_dies_visibly(fleet: Fleet, known:
     for _ in range(3):
         fleet.ring([job.id], the_job(fleet.engine, job.id).kind)
         states_seen.append(the_job(fleet.engine, job.id).state)
-        execute(fleet.engine, "UPDATE jobs SET due_at = now() - interval '1 second' WHERE state = 'retrying'")
+        make_due(fleet.engine)
     assert states_seen == ["retrying", "retrying", "dead"]
     assert fleet.outcomes()[-1] == ("dead", "UnknownJobKind")
 
@@ -346,7 +347,7 @@ def test_a_job_past_its_time_fails_alone_and_the_mates_behind_it_go_back(fleet: 
 
 def test_a_job_that_somebody_has_decided_about_neither_starts_nor_is_decided_twice(fleet: Fleet) -> None:
     (job,) = claimed(fleet.engine, enqueued(fleet.engine, fleet.tenant_id, Say("one")))
-    fleet.holdings.hold([job], timeout_s=30.0)
+    fleet.holdings.hold([job], 30.0, new_id())
     assert fleet.holdings.start(job)
     assert [fleet.holdings.decide(job), fleet.holdings.decide(job), fleet.holdings.start(job)] == [True, False, False]
     fleet.holdings.forget([job])
@@ -381,19 +382,19 @@ def test_a_late_handler_does_not_let_go_of_the_next_attempt_in_the_same_process(
     (job_id,) = enqueued(fleet.engine, fleet.tenant_id, Say("slow"))
     first = threading.Thread(target=fleet.executor.run_bundle, args=("test.say", [job_id.hex]))
     first.start()
-    eventually(fleet.holdings.claims)
+    eventually(fleet.holdings.running)
     with fleet.engine.begin() as tx:
-        tx.execute(text("UPDATE jobs SET lease_until = now() - interval '1 second'"))
+        tx.execute(text("UPDATE leases SET lease_until = now() - interval '1 second'"))
         assert take_over_expired(tx)
     second = threading.Thread(target=fleet.executor.run_bundle, args=("test.say", [job_id.hex]))
-    execute(fleet.engine, "UPDATE jobs SET due_at = now() - interval '1 second'")
+    make_due(fleet.engine)
     second.start()
     assert second_runs.wait(30)
     # When the first one wakes up and finds its lease lost
     first_may_end.set()
     first.join(30)
     # Then the second is held as before, and its outcome is recorded
-    assert fleet.holdings.claims() == [(job_id, 2)]
+    assert [(job.id, job.claim) for job in fleet.holdings.undecided()] == [(job_id, 2)]
     second_may_end.set()
     second.join(30)
     eventually(lambda: not fleet.holdings)
@@ -489,7 +490,7 @@ def test_a_dependency_that_is_down_parks_its_lane(fleet: Fleet) -> None:
 
 def test_a_job_that_is_asked_to_stop_may_stop(fleet: Fleet) -> None:
     def act(_word: str, ctx: JobContext) -> None:
-        fleet.holdings.note({ctx.job_id: True})
+        fleet.holdings.note_asked_to_stop([ctx.job_id])
         ctx.progress(1, 2)
 
     plain(act)
@@ -547,7 +548,7 @@ def test_an_outcome_survives_the_loss_of_the_connection_that_was_writing_it(flee
     (job_id,) = enqueued(engine, fleet.tenant_id, Say("kept"))
     bundle = threading.Thread(target=fleet.executor.run_bundle, args=("test.say", [job_id.hex]))
     bundle.start()
-    eventually(fleet.holdings.claims)
+    eventually(fleet.holdings.running)
     with engine.begin() as other:
         other.execute(text("SELECT FROM jobs WHERE id = :id FOR UPDATE"), {"id": job_id})
         may_end.set()
@@ -587,7 +588,7 @@ def test_async_handlers_that_still_run_are_cancelled_when_the_worker_closes(flee
 
     bundle = threading.Thread(target=run)
     bundle.start()
-    eventually(lambda: not fleet.holdings.overdue()[1] and fleet.holdings.claims())
+    eventually(lambda: not fleet.holdings.overdue()[1] and fleet.holdings.running())
     fleet.executor.hand_back(fleet.holdings.undecided())
     eventually(lambda: not fleet.holdings)
     fleet.stop()

@@ -1,5 +1,6 @@
 """The statements that must stay fast use their indexes, and the page that shows how knows all of them."""
 
+import re
 from pathlib import Path
 from uuid import UUID
 
@@ -11,10 +12,12 @@ from ops.explain import CASES, Case, plan, seed
 PAGE = Path(__file__).parents[2] / "docs/operations/explain.md"
 INDEXES = {
     "list orders": "ix_orders_list",
-    "list jobs": "_pkey on jobs_",
-    "list jobs of one state": "_tenant_id_state_id_idx",
-    "the relay's ring": "ix_outbox_due",
+    "list jobs": "_tenant_id_id_idx on jobs_",
+    "list jobs of one state": r"jobs_\w+_(tenant_id_id_idx|pkey)",  # newest jobs, or newest dead letters, first
+    "the relay's search for new flows": "Index Only Scan using ix_outbox_due",
+    "the relay's look at what is due": "Index Scan using ix_outbox_due",
     "a worker's claim of a bundle of 100": "_pkey on jobs_",
+    "a worker's finish of a bundle of 100": "_pkey on jobs_",
     "open dead letters": "ix_dead_letters_",
 }
 
@@ -23,7 +26,7 @@ def test_no_statement_reads_a_whole_table_of_20_000_rows(engine: Engine) -> None
     tenant_id: UUID = seed(engine, 20_000)
     plans = {case.title: plan(engine, case, tenant_id) for case in CASES}
     assert {title: whole_tables(lines) for title, lines in plans.items() if whole_tables(lines)} == {}
-    assert {title for title, lines in plans.items() if INDEXES[title] not in "\n".join(lines)} == set()
+    assert {title for title, lines in plans.items() if not re.search(INDEXES[title], "\n".join(lines))} == set()
     assert whole_tables(plan(engine, WITHOUT_AN_INDEX, tenant_id))
 
 
@@ -49,5 +52,5 @@ def test_the_page_shows_every_plan(case: Case) -> None:
     _, _, rest = page.partition(f"## {case.title.capitalize()}\n")
     shown = rest.partition("\n## ")[0]
     assert "Execution Time" in shown
-    assert INDEXES[case.title] in shown
+    assert re.search(INDEXES[case.title], shown)
     assert "Seq Scan" not in shown

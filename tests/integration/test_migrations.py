@@ -11,10 +11,13 @@ from alembic.config import Config
 from sqlalchemy import Engine, text
 
 from domain.database import connect
+from domain.ids import new_id
+from domain.job_kinds import ReserveInventory
+from domain.jobs.retry_policy import Succeeded
 from domain.tables import metadata
 from ops import migrate
 from ops.migrate import MIGRATIONS, current, downgrade, head, upgrade
-from tests.integration.builders import at_once, eventually, execute, rows, scalar
+from tests.integration.builders import a_tenant, at_once, claimed, ended, enqueued, eventually, execute, rows, scalar
 from tests.integration.conftest import Servers, _database
 
 TABLES = "SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p')"
@@ -76,6 +79,25 @@ def test_down_to_the_base_leaves_nothing_of_ours_and_up_again_builds_it_all(empt
 
     upgrade(empty_url)
     assert names(empty) == before
+
+
+def test_the_leases_of_running_jobs_go_down_with_the_schema_and_come_up_again(empty: Engine, empty_url: str) -> None:
+    # Given a bundle that runs, a job that waits, and one that has ended
+    upgrade(empty_url)
+    tenant_id = a_tenant(empty)
+    waiting, done, *ids = enqueued(empty, tenant_id, *(ReserveInventory(new_id()) for _ in range(4)))
+    (ended_job,) = claimed(empty, [done])
+    ended(empty, ended_job, Succeeded())
+    held = {job.id: job.claim for job in claimed(empty, ids)}
+    until = scalar(empty, "SELECT lease_until FROM leases WHERE job_ids @> CAST(:ids AS uuid[])", ids=ids)
+    # When the schema goes back
+    downgrade(empty_url, "0001")
+    found = dict(rows(empty, "SELECT id, lease_until FROM jobs"))
+    assert found == {waiting: None, done: None, **dict.fromkeys(ids, until)}
+    # And forth, then each running job has its lease
+    upgrade(empty_url)
+    leases = rows(empty, "SELECT job_ids, claims, lease_until FROM leases")
+    assert sorted(leases) == sorted(([job_id], [claim], until) for job_id, claim in held.items())
 
 
 def test_an_upgrade_of_a_migrated_database_changes_nothing(empty: Engine, empty_url: str) -> None:

@@ -1,16 +1,22 @@
-"""The outbox: an obligation stands with its job or not at all, rings once per visibility, and waits for nobody else."""
+"""The outbox: an obligation stands with its job or not at all, is found when it is due, and waits for nobody else."""
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from uuid import UUID
 
 import pytest
 from sqlalchemy import Connection, Engine, text
 
 from domain.ids import new_id
 from domain.job_kinds import DeliverWebhook, ReserveInventory
+from domain.jobs.due import DueRows, FlowKey, LaneRow, due_rows, new_flows, ring_due_in_lanes
 from domain.jobs.kind import JobArgs
-from domain.jobs.outbox import DueRow, enqueue, new_job, ring_due, ring_due_in_lanes
+from domain.jobs.outbox import enqueue, new_job
 from domain.lanes.lane_rules import Observation
 from domain.lanes.lanes import disable_lane, move_lanes, open_lane
 from tests.integration.builders import (  # noqa: F401  # in place of conftest's
     a_tenant,
+    all_due,
     at_once,
     emptied_database,
     enqueued,
@@ -20,7 +26,7 @@ from tests.integration.builders import (  # noqa: F401  # in place of conftest's
     scalar,
 )
 
-QUEUES = ["inventory", "webhooks"]
+EVER = datetime(1970, 1, 1, tzinfo=UTC)
 MANY = 5_000
 
 
@@ -38,14 +44,20 @@ def lane(engine: Engine, name: str, room: int = 32) -> str:
     return name
 
 
-def rung(engine: Engine, limit: int = 1_000) -> list[DueRow]:
+def heads(engine: Engine, flows: Sequence[FlowKey], limit: int, since: datetime = EVER) -> list[DueRows]:
     with engine.begin() as tx:
-        return ring_due(tx, QUEUES, limit)
+        return due_rows(tx, flows, [since] * len(flows), [limit] * len(flows))
 
 
-def rung_in_lanes(engine: Engine, limit: int = 1_000, lanes: int = 200) -> list[DueRow]:
+def rung_in_lanes(
+    engine: Engine,
+    limit: int = 1_000,
+    lanes: int = 200,
+    queues: Mapping[str, int] | None = None,
+    kinds: Mapping[str, int] | None = None,
+) -> list[LaneRow]:
     with engine.begin() as tx:
-        return ring_due_in_lanes(tx, QUEUES, limit, lanes)
+        return ring_due_in_lanes(tx, queues or {}, kinds or {}, limit, lanes)
 
 
 def fill(engine: Engine, count: int, lane_name: str | None, queue: str = "webhooks") -> None:
@@ -53,8 +65,9 @@ def fill(engine: Engine, count: int, lane_name: str | None, queue: str = "webhoo
     execute(
         engine,
         "INSERT INTO outbox (job_id, queue, kind, tenant_id, lane, due_at) "
-        "SELECT uuidv7(), :queue, 'webhook.deliver', uuidv7(), :lane, now() - interval '1 hour' "
+        "SELECT uuidv7(), :queue, 'webhook.deliver', :tenant_id, :lane, now() - interval '1 hour' "
         "FROM generate_series(1, :count)",
+        tenant_id=new_id(),
         queue=queue,
         lane=lane_name,
         count=count,
@@ -95,44 +108,52 @@ def test_a_first_run_in_the_future_is_scheduled_and_not_rung(engine: Engine) -> 
     (now,) = enqueued(engine, a_tenant(engine), reservation())
     states = dict(rows(engine, "SELECT id, state FROM jobs"))
     assert states == {later: "scheduled", now: "queued"}
-    assert [row.job_id for row in rung(engine)] == [now]
+    assert all_due(engine) == [now]
 
 
 def test_two_relays_at_once_ring_every_due_row_exactly_once(engine: Engine) -> None:
-    ids = enqueued(engine, a_tenant(engine), *(reservation() for _ in range(400)))
-    rings = at_once(*[lambda: rung(engine, 100)] * 4)
+    # Whoever leads may change in the middle of a pass: in lanes, where rings are written down, none is doubled
+    ids = [
+        job_id
+        for number in range(4)
+        for job_id in enqueued(
+            engine,
+            a_tenant(engine),
+            *(delivery() for _ in range(100)),
+            lane=lane(engine, f"endpoint:{number}", room=100),
+        )
+    ]
+    rings = at_once(*[lambda: rung_in_lanes(engine)] * 4)
     told = [row.job_id for ring in rings if isinstance(ring, list) for row in ring]
-    told += [row.job_id for row in rung(engine)]
+    told += [row.job_id for row in rung_in_lanes(engine)]
     assert sorted(told) == sorted(ids)
 
 
 def test_a_relay_skips_what_another_holds_instead_of_waiting_for_it(engine: Engine) -> None:
-    enqueued(engine, a_tenant(engine), *(reservation() for _ in range(3)))
+    for name in ("endpoint:1", "endpoint:2"):
+        enqueued(engine, a_tenant(engine), delivery(), lane=lane(engine, name))
     with engine.begin() as slow:
-        held = {row.job_id for row in ring_due(slow, QUEUES, 2)}
-        rest = {row.job_id for row in rung(engine)}
-    assert (len(held), len(rest), held & rest) == (2, 1, set())
+        held = {row.job_id for row in ring_due_in_lanes(slow, {}, {}, lanes=1)}
+        rest = {row.job_id for row in rung_in_lanes(engine)}
+    assert (len(held), len(rest), held & rest) == (1, 1, set())
 
 
 def test_what_a_relay_rolls_back_is_due_at_once_for_the_next(engine: Engine) -> None:
-    ids = enqueued(engine, a_tenant(engine), reservation())
+    ids = enqueued(engine, a_tenant(engine), delivery(), lane=lane(engine, "endpoint:1"))
     with engine.connect() as dying:
-        ring_due(dying, QUEUES, 10)
+        assert ring_due_in_lanes(dying, {}, {})
         dying.rollback()
-    assert [(row.job_id, row.rings) for row in rung(engine)] == [(ids[0], 1)]
+    assert [(row.job_id, row.rings) for row in rung_in_lanes(engine)] == [(ids[0], 1)]
 
 
-@pytest.mark.parametrize("in_lane", [False, True])
-def test_a_row_nobody_claims_rings_again_after_7_seconds_then_ever_later_up_to_60(
-    engine: Engine, in_lane: bool
-) -> None:
-    name = lane(engine, "endpoint:1") if in_lane else None
-    enqueued(engine, a_tenant(engine), delivery(), lane=name)
+def test_a_row_nobody_claims_rings_again_after_7_seconds_then_ever_later_up_to_60(engine: Engine) -> None:
+    # In a lane, where the row itself knows; what the relay remembers of the others is `workers.flows`
+    enqueued(engine, a_tenant(engine), delivery(), lane=lane(engine, "endpoint:1"))
     for expected_s in (7, 14, 28, 56, 60, 60, 60):
         with engine.begin() as tx:
-            (row,) = ring_due_in_lanes(tx, QUEUES, 10) if in_lane else ring_due(tx, QUEUES, 10)
+            (row,) = ring_due_in_lanes(tx, {}, {})
             assert _due_in_exactly(tx, expected_s), (row.rings, expected_s)
-        assert rung(engine) == rung_in_lanes(engine) == []
+        assert rung_in_lanes(engine) == []
         execute(engine, "UPDATE outbox SET due_at = now() - interval '1 second'")
 
 
@@ -142,19 +163,86 @@ def _due_in_exactly(tx: Connection, seconds: float) -> bool:
     return bool(until.total_seconds() <= seconds <= since.total_seconds())
 
 
-def test_each_queue_gets_its_share_of_a_pass_and_the_longest_due_come_first(engine: Engine) -> None:
+def test_each_tenant_has_a_flow_of_its_own_per_queue_and_kind_and_known_ones_are_not_named_again(
+    engine: Engine,
+) -> None:
+    # Given rows of two tenants, two kinds, in a lane, and due later
+    one, two = a_tenant(engine, "one"), a_tenant(engine, "two")
+    enqueued(engine, one, reservation(), reservation(), delivery())
+    enqueued(engine, two, reservation())
+    enqueued(engine, one, delivery(), lane=lane(engine, "endpoint:1"))
+    (later,) = enqueued(engine, two, delivery(), due_in_s=60)
+    expected = {
+        FlowKey("inventory", "inventory.reserve", one),
+        FlowKey("inventory", "inventory.reserve", two),
+        FlowKey("webhooks", "webhook.deliver", one),
+        FlowKey("webhooks", "webhook.deliver", two),
+    }
+    with engine.begin() as tx:
+        assert set(new_flows(tx, [], 10)) == expected
+        for known in expected:
+            assert set(new_flows(tx, [known], 10)) == expected - {known}
+            assert new_flows(tx, list(expected - {known}), 10) == [known]
+        assert new_flows(tx, list(expected), 10) == []
+        assert len(new_flows(tx, [], 3)) == 3
+        assert new_flows(tx, [FlowKey("a", "b", one), FlowKey("z", "z", two), *expected], 10) == []
+    assert later not in all_due(engine)
+
+
+def test_the_head_of_a_flow_is_what_is_due_longest_and_others_have_heads_of_their_own(engine: Engine) -> None:
     tenant_id = a_tenant(engine)
     ids = [enqueued(engine, tenant_id, reservation(), due_in_s=-10 + number)[0] for number in range(5)]
     (other,) = enqueued(engine, tenant_id, delivery())
-    assert {row.job_id for row in rung(engine, limit=2)} == {*ids[:2], other}
+    flows = [
+        FlowKey("webhooks", "webhook.deliver", tenant_id),
+        FlowKey("inventory", "inventory.reserve", tenant_id),
+        FlowKey("none", "such", tenant_id),
+    ]
+    deliveries, reservations, none = heads(engine, flows, limit=2)
+    assert (deliveries.together, reservations.together, none.together) == (
+        [str(other)],
+        [str(job_id) for job_id in ids[:2]],
+        [],
+    )
+    assert (reservations.oldest, none.oldest) == (scalar(engine, "SELECT min(due_at) FROM outbox"), None)
+    assert heads(engine, [], limit=2) == []
 
 
-def test_queues_that_were_not_asked_for_are_left_alone(engine: Engine) -> None:
-    lane(engine, "endpoint:1")
-    enqueued(engine, a_tenant(engine), reservation())
-    enqueued(engine, a_tenant(engine), delivery(), lane="endpoint:1")
-    with engine.begin() as tx:
-        assert ring_due(tx, ["reports"], 10) == ring_due_in_lanes(tx, ["reports"], 10) == []
+def test_within_a_flow_the_higher_priority_goes_first_and_then_who_was_due_first(engine: Engine) -> None:
+    tenant_id = a_tenant(engine)
+    placed: dict[tuple[int, int], UUID] = {}
+    for priority in (0, 2, -2, 1):
+        for age in (3, 9):
+            (placed[-priority, -age],) = enqueued(engine, tenant_id, reservation(), due_in_s=-age, priority=priority)
+    assert all_due(engine) == [placed[place] for place in sorted(placed)]
+
+
+def test_a_scan_that_starts_late_skips_what_was_due_before(engine: Engine) -> None:
+    tenant_id = a_tenant(engine)
+    enqueued(engine, tenant_id, reservation(), due_in_s=-3_600, priority=2)
+    (young,) = enqueued(engine, tenant_id, reservation(), due_in_s=-1)
+    since = scalar(engine, "SELECT now() - interval '1 minute'")
+    (head,) = heads(engine, [FlowKey("inventory", "inventory.reserve", tenant_id)], 10, since)
+    assert head.together == [str(young)]
+
+
+def test_the_lanes_of_closed_queues_are_left_alone_and_of_a_capped_one_only_so_many_ring(engine: Engine) -> None:
+    for number in range(3):
+        name = lane(engine, f"endpoint:{number}")
+        enqueued(engine, a_tenant(engine), delivery(), delivery(), lane=name)
+    assert rung_in_lanes(engine, queues={"reports": 5, "webhooks": 0}) == []
+    assert len(rung_in_lanes(engine, queues={"webhooks": 4})) == 4
+    assert len(rung_in_lanes(engine, queues={"reports": 0})) == 2
+
+
+def test_of_a_limited_kind_only_so_many_ring_over_all_lanes_and_of_the_others_all(engine: Engine) -> None:
+    tenant_id = a_tenant(engine)
+    mails = [enqueued(engine, tenant_id, reservation(), lane=lane(engine, f"endpoint:{n}"))[0] for n in range(3)]
+    others = {enqueued(engine, tenant_id, delivery(), lane=f"endpoint:{n}")[0] for n in range(3)}
+    told = {row.job_id for row in rung_in_lanes(engine, kinds={"inventory.reserve": 2})}
+    assert (len(told & set(mails)), told - set(mails)) == (2, others)
+    assert rung_in_lanes(engine, kinds={"inventory.reserve": 0}) == []
+    assert len(rung_in_lanes(engine)) == 1
 
 
 def test_a_lane_has_no_more_in_flight_than_its_room_and_gets_room_back_when_a_job_ends(engine: Engine) -> None:
@@ -216,26 +304,32 @@ def test_the_lane_that_waited_longest_is_served_first(engine: Engine) -> None:
     for name, seconds in (("endpoint:a", 20), ("endpoint:b", 10), ("endpoint:c", 30)):
         fill(engine, 100, lane(engine, name, room=1000))
         execute(engine, served_before, s=seconds, name=name)
-    served = [{row.lane for row in rung_in_lanes(engine, limit=10, lanes=1)} for _ in range(6)]
+    lane_of: dict[UUID, str] = dict(rows(engine, "SELECT job_id, lane FROM outbox"))
+    served = [{lane_of[row.job_id] for row in rung_in_lanes(engine, limit=10, lanes=1)} for _ in range(6)]
     assert served[:3] == [{"endpoint:c"}, {"endpoint:a"}, {"endpoint:b"}] == served[3:]
 
 
-def test_the_head_of_a_queue_is_never_blocked_by_rows_of_lanes(engine: Engine) -> None:
+def test_the_head_of_a_flow_is_never_blocked_by_rows_of_lanes(engine: Engine) -> None:
     # Given thousands of older rows of a parked lane in the same queue
     fill(engine, MANY, lane(engine, "endpoint:crowded"))
     park(engine, "endpoint:crowded", seconds=600)
     (single,) = enqueued(engine, a_tenant(engine), delivery())
     # Then one row is enough to reach the one without a lane
-    assert [row.job_id for row in rung(engine, limit=1)] == [single]
+    assert all_due(engine, limit=1) == [single]
 
 
-def test_the_head_of_a_queue_is_found_without_reading_what_waits_in_lanes(engine: Engine) -> None:
+def test_the_head_of_a_flow_is_found_without_reading_what_waits_elsewhere(engine: Engine) -> None:
     fill(engine, MANY, lane(engine, "endpoint:crowded"))
+    fill(engine, MANY, None)
     fill(engine, MANY, None, queue="reports")
     execute(engine, "ANALYZE outbox")
-    sql = "EXPLAIN (ANALYZE, BUFFERS OFF, TIMING OFF) SELECT job_id FROM outbox WHERE queue = 'webhooks' "
-    plan = "\n".join(
-        line for (line,) in rows(engine, f"{sql} AND lane IS NULL AND due_at <= now() ORDER BY due_at LIMIT 10")
+    tenant_id = scalar(engine, "SELECT tenant_id FROM outbox WHERE lane IS NULL AND queue = 'webhooks' LIMIT 1")
+    sql = (
+        "EXPLAIN (ANALYZE, BUFFERS OFF, TIMING OFF) SELECT job_id FROM outbox WHERE queue = 'webhooks' "
+        "AND kind = 'webhook.deliver' AND tenant_id = :tenant_id AND lane IS NULL "
+        "AND due_at >= now() - interval '1 day' AND due_at <= now() ORDER BY priority DESC, due_at LIMIT 10"
     )
+    plan = "\n".join(line for (line,) in rows(engine, sql, tenant_id=tenant_id))
     assert "ix_outbox_due" in plan
+    assert "Sort" not in plan
     assert "Rows Removed by Filter" not in plan

@@ -1,5 +1,6 @@
 """Rescue: a silent worker's jobs run again, a job that keeps killing workers does not, nothing waits in vain."""
 
+from datetime import UTC, datetime
 from uuid import UUID
 
 import pytest
@@ -9,9 +10,9 @@ from domain.database import connect
 from domain.ids import new_id
 from domain.job_kinds import DeliverWebhook, GenerateReport
 from domain.jobs.attempts import ClaimedJob
+from domain.jobs.due import due_rows, new_flows, ring_due_in_lanes
 from domain.jobs.finish import FinishedJob
 from domain.jobs.kind import JobArgs
-from domain.jobs.outbox import DueRow, ring_due, ring_due_in_lanes
 from domain.jobs.rescue import offer_unheld, recount_lanes, reopen_lost_lanes, take_over_expired
 from domain.jobs.retry_policy import Errored, Succeeded
 from domain.lanes.lanes import open_lane
@@ -21,6 +22,7 @@ from tests.integration.builders import (  # noqa: F401  # in place of conftest's
     a_product,
     a_tenant,
     accepted,
+    all_due,
     an_order,
     at_once,
     claimed,
@@ -29,6 +31,7 @@ from tests.integration.builders import (  # noqa: F401  # in place of conftest's
     enqueued,
     execute,
     is_obliged,
+    make_due,
     module_database,
     row,
     rows,
@@ -54,17 +57,17 @@ def rescued(engine: Engine) -> list[FinishedJob]:
         return take_over_expired(tx)
 
 
-def rung(engine: Engine) -> list[DueRow]:
-    execute(engine, "UPDATE outbox SET due_at = now() - interval '1 second'")
-    execute(engine, "UPDATE jobs SET due_at = now() - interval '1 second'")
-    queues = ["reports", "inventory", "webhooks"]
+def rung(engine: Engine) -> list[UUID]:
+    """The waiting jobs are due now. Answers those that a relay rings."""
+    make_due(engine)
     with engine.begin() as tx:
-        return ring_due(tx, queues, 100) + ring_due_in_lanes(tx, queues, 100)
+        in_lanes = ring_due_in_lanes(tx, {}, {})
+    return [*all_due(engine), *(row.job_id for row in in_lanes)]
 
 
 def crash(engine: Engine, job_id: UUID) -> None:
     """A worker takes the job and falls silent; its lease runs out and somebody notices."""
-    rung(engine)
+    make_due(engine)
     assert claimed(engine, [job_id], lease_s=-1)
     assert rescued(engine)
 
@@ -73,7 +76,8 @@ def test_a_job_whose_lease_ran_out_waits_again_and_a_crash_is_counted(engine: En
     job = running(engine, tenant_id, report(), lease_s=-1)
     assert [(taken.id, taken.state, taken.outcome) for taken in rescued(engine)] == [(job.id, "retrying", "crashed")]
     stored = the_job(engine, job.id)
-    assert (stored.state, stored.crashes, stored.attempt, stored.lease_until) == ("retrying", 1, 1, None)
+    assert (stored.state, stored.crashes, stored.attempt) == ("retrying", 1, 1)
+    assert rows(engine, "SELECT FROM leases") == []
     attempt = row(engine, "SELECT * FROM attempts")
     assert (attempt.outcome, attempt.error_class, attempt.claim) == ("crashed", "Crashed", 1)
     assert is_obliged(engine, job.id)
@@ -92,11 +96,13 @@ def test_what_comes_back_from_a_crash_travels_alone_and_its_mates_together(engin
     fresh = enqueued(engine, tenant_id, *payloads[3:])
     assert len(rescued(engine)) == 3
     # When the relay rings them
-    bundles = [set(bundle.job_ids) for bundle in bundles_of(rung(engine))]
+    make_due(engine)
+    with engine.begin() as tx:
+        (flow,) = new_flows(tx, [], 10)
+        (head,) = due_rows(tx, [flow], [datetime(1970, 1, 1, tzinfo=UTC)], [100])
+    bundles = {tuple(bundle) for bundle in bundles_of(head.together, head.alone, 100)}
     # Then each suspect travels by itself, and the others are no suspects
-    assert sorted(map(len, bundles)) == [1, 1, 1, 2]
-    assert set(fresh) in bundles
-    assert all({job.id} in bundles for job in crashed)
+    assert bundles == {tuple(map(str, fresh)), *((str(job.id),) for job in crashed)}
 
 
 def test_a_job_that_crashed_and_then_failed_like_others_travels_with_others_again(
@@ -104,7 +110,7 @@ def test_a_job_that_crashed_and_then_failed_like_others_travels_with_others_agai
 ) -> None:
     job = running(engine, tenant_id, report(), lease_s=-1)
     rescued(engine)
-    rung(engine)
+    make_due(engine)
     (job,) = claimed(engine, [job.id])
     assert ended(engine, job, Errored("OSError", "the disk is full"))
     assert scalar(engine, "SELECT alone FROM outbox") is False
@@ -139,8 +145,8 @@ def test_the_order_of_a_reservation_that_keeps_crashing_has_failed_and_says_so(e
 
 
 def test_two_rescuers_at_once_rescue_each_job_once(engine: Engine, tenant_id: UUID) -> None:
-    payloads = [report() for _ in range(60)]
-    claimed(engine, enqueued(engine, tenant_id, *payloads), lease_s=-1)
+    for _ in range(20):
+        claimed(engine, enqueued(engine, tenant_id, report(), report(), report()), lease_s=-1)
     passes = at_once(*[lambda: rescued(engine)] * 3)
     taken = [job.id for found in passes if isinstance(found, list) for job in found]
     assert len(taken) == len(set(taken)) == 60
@@ -148,10 +154,11 @@ def test_two_rescuers_at_once_rescue_each_job_once(engine: Engine, tenant_id: UU
 
 
 def test_one_pass_takes_no_more_than_its_limit_and_the_next_goes_on(engine: Engine, tenant_id: UUID) -> None:
-    claimed(engine, enqueued(engine, tenant_id, *(report() for _ in range(5))), lease_s=-1)
+    for _ in range(5):
+        claimed(engine, enqueued(engine, tenant_id, report(), report()), lease_s=-1)
     with engine.begin() as tx:
-        assert len(take_over_expired(tx, limit=3)) == 3
-    assert len(rescued(engine)) == 2
+        assert len(take_over_expired(tx, limit=3)) == 6
+    assert len(rescued(engine)) == 4
 
 
 def test_a_worker_that_finishes_while_it_is_being_rescued_wins_or_loses_but_never_both(
@@ -181,7 +188,7 @@ def test_a_waiting_job_that_lost_its_obligation_is_offered_again_once(engine: En
 
     def offer() -> int:
         with engine.begin() as tx:
-            return offer_unheld(tx)
+            return offer_unheld(tx)[0]
 
     assert sum(found for found in at_once(offer, offer) if isinstance(found, int)) == 2
     assert offer() == 0
@@ -191,12 +198,24 @@ def test_a_waiting_job_that_lost_its_obligation_is_offered_again_once(engine: En
     assert is_obliged(engine, kept[0])
 
 
-def test_jobs_that_have_their_obligation_do_not_crowd_out_the_one_that_has_not(engine: Engine, tenant_id: UUID) -> None:
-    *_, lost = enqueued(engine, tenant_id, *(report() for _ in range(5)))
-    execute(engine, "DELETE FROM outbox WHERE job_id = :id", id=lost)
-    with engine.begin() as tx:
-        assert offer_unheld(tx, limit=1) == 1
-    assert is_obliged(engine, lost)
+def test_the_one_that_lost_its_obligation_is_found_behind_any_number_that_have_theirs(
+    engine: Engine, tenant_id: UUID
+) -> None:
+    # Given a table larger than a step
+    ids = enqueued(engine, tenant_id, *(report() for _ in range(5)))
+    execute(engine, "DELETE FROM outbox WHERE job_id = :id", id=ids[-1])
+
+    def step(after: UUID | None) -> tuple[int, UUID | None]:
+        with engine.begin() as tx:
+            return offer_unheld(tx, after, limit=2)
+
+    # When it is walked through, step by step
+    steps = [step(None)]
+    while steps[-1][1] is not None:
+        steps.append(step(steps[-1][1]))
+    # Then each step goes on where the last one ended, and the lost one is found once
+    assert steps == [(0, ids[1]), (0, ids[3]), (1, ids[4]), (0, None)]
+    assert is_obliged(engine, ids[-1])
 
 
 def test_lanes_have_in_flight_what_outbox_and_leases_say(engine: Engine, tenant_id: UUID) -> None:
@@ -244,7 +263,7 @@ def test_a_delivery_that_fails_after_its_endpoint_was_deleted_does_not_wait_for_
         assert reopen_lost_lanes(tx) == 1
         assert reopen_lost_lanes(tx) == 0
     # Then it is rung, and its next attempt will find that the endpoint is gone
-    assert [row.job_id for row in rung(engine)] == [job.id]
+    assert rung(engine) == [job.id]
 
 
 def test_the_rescuer_does_all_of_it_by_itself(engine: Engine, tenant_id: UUID) -> None:
@@ -254,7 +273,7 @@ def test_the_rescuer_does_all_of_it_by_itself(engine: Engine, tenant_id: UUID) -
     execute(engine, "DELETE FROM outbox WHERE job_id = :id", id=unheld)
     silent = running(engine, tenant_id, report(), lease_s=-1)
     assert Rescuer(engine).turn() == 1
-    assert {row.job_id for row in rung(engine)} == {job.id, unheld, silent.id}
+    assert set(rung(engine)) == {job.id, unheld, silent.id}
 
 
 def test_the_rescuer_waits_out_an_outage() -> None:

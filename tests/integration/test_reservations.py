@@ -19,6 +19,7 @@ from domain.inventory.stock import Movement, adjust_stock, move_stock
 from domain.job_kinds import ReleaseInventory, ReserveInventory, ShipInventory
 from domain.jobs.attempts import ClaimedJob
 from domain.jobs.kind import find_kind
+from domain.jobs.rescue import offer_unheld
 from domain.orders.intake import AcceptedOrder
 from tests.integration.builders import (  # noqa: F401  # in place of conftest's
     a_product,
@@ -187,7 +188,7 @@ def test_a_cancel_that_overtakes_the_reservation_waits_for_it(engine: Engine, te
     assert (waiting.state, waiting.attempt, statuses(engine)) == ("queued", 0, ["accepted"])
 
     reserved(engine, [order])
-    execute(engine, "UPDATE jobs SET due_at = now() - interval '1 second' WHERE state = 'queued'")
+    execute(engine, "UPDATE outbox SET due_at = now() - interval '1 second'")
     do(engine, claimed(engine, [cancel.id]))
     assert (statuses(engine), stock(engine)) == (["cancelled"], (10, 0))
 
@@ -216,6 +217,8 @@ def test_a_reservation_that_two_workers_run_at_once_reserves_once(engine: Engine
     orders = taken_in(engine, tenant_id, *[{"LAMP": 1}] * 4)
     stale = claimed(engine, [order.job_id for order in orders])
     execute(engine, "UPDATE jobs SET state = 'queued' WHERE kind = 'inventory.reserve'")
+    with engine.begin() as tx:
+        assert offer_unheld(tx)[0] == 4
     fresh = claimed(engine, [order.job_id for order in orders])
     # When both run
     assert at_once(lambda: do(engine, stale), lambda: do(engine, fresh)) == [None, None]

@@ -78,13 +78,17 @@ def test_the_metrics_are_all_there() -> None:
     assert rows(page("operations.md"), "metric") == [_metric_row(metric) for metric in _metrics()]
 
 
+MEASURES = (Counter, Gauge, Histogram, ops.telemetry.BatchHistogram)
+
+
 def _metrics() -> list[Any]:
-    return [metric for metric in vars(ops.telemetry).values() if isinstance(metric, (Counter, Gauge, Histogram))]
+    return [metric for metric in vars(ops.telemetry).values() if isinstance(metric, MEASURES)]
 
 
 def _metric_row(metric: Any) -> list[str]:
-    kind = type(metric).__name__.lower()
-    labels = ", ".join(f"`{label}`" for label in metric._labelnames) or "-"
+    kind = "histogram" if isinstance(metric, ops.telemetry.BatchHistogram) else type(metric).__name__.lower()
+    names = [metric._label] if isinstance(metric, ops.telemetry.BatchHistogram) else metric._labelnames
+    labels = ", ".join(f"`{label}`" for label in names) or "-"
     return [f"`{metric._name}{'_total' if kind == 'counter' else ''}`", kind, labels, metric._documentation]
 
 

@@ -26,6 +26,7 @@ STORED: list[tuple[str, dict[str, Any]]] = [
     ("email.order_rejected", {"order_id": ID}),
     ("webhook.deliver", {"endpoint_id": ID, "event_id": ID}),
     ("report.generate", {"report_id": ID}),
+    ("invariants.check", {}),
 ]
 
 
@@ -118,3 +119,34 @@ def test_a_second_handler_of_a_kind_fails_at_import() -> None:
 def test_an_unknown_kind_is_said_to_be_unknown() -> None:
     with pytest.raises(UnknownJobKind, match=r"no\.such"):
         find_kind("no.such")
+
+
+def test_a_kind_says_how_urgent_it_is_how_long_it_is_worth_doing_and_what_makes_a_twin(registries: None) -> None:
+    class Sync(JobArgs, kind="test.sync", priority=1, expires=60.0, unique_by=("customer", "year"), unique_for=3600.0):
+        customer: str
+        year: int
+        why: str = ""
+
+    kind = KINDS["test.sync"]
+    assert (kind.priority, kind.expires_s, kind.unique_for_s) == (1, 60.0, 3600.0)
+    key = kind.unique_key_of(Sync("ada", 2026, "new"))
+    assert key == kind.unique_key_of(Sync("ada", 2026, "old"))
+    assert key not in {kind.unique_key_of(Sync("ada", 2027)), kind.unique_key_of(Sync("ad", 2026))}
+    assert find_kind("inventory.reserve").unique_key_of(job_kinds.ReserveInventory(UUID(ID))) is None
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        ({"priority": 3}, "a priority is from -2 to 2, not 3"),
+        ({"unique_by": ("phone",)}, "is unique by phone, which it does not have"),
+        ({"unique_for": 60.0}, "says how long it is unique, and not by what"),
+    ],
+)
+def test_a_declaration_that_makes_no_sense_fails(registries: None, options: dict[str, Any], why: str) -> None:
+    with pytest.raises(ValueError, match=why):
+
+        class Wrong(JobArgs, kind="test.wrong", **options):
+            customer: str
+
+    assert "test.wrong" not in KINDS

@@ -12,6 +12,7 @@ from domain.jobs.retry_policy import (
     Backoff,
     Cancelled,
     Crashed,
+    DeadlineExceeded,
     Decision,
     DependencyDown,
     Ending,
@@ -49,6 +50,7 @@ errors = st.builds(
 snoozes = st.builds(Snoozed, seconds, st.text(), handed_back=st.booleans())
 crashes = st.builds(Crashed, st.integers(1, 10))
 endings: st.SearchStrategy[Ending] = st.builds(Succeeded, st.none()) | errors | snoozes | crashes | st.just(Cancelled())
+deadlines = st.floats(-1e6, 2e6, allow_nan=False).map(lambda seconds: NOW + timedelta(seconds=seconds))
 
 
 def decided(ending: Ending, attempt: int = 1, max_attempts: int = 5, jitter: float = 0.5) -> Decision:
@@ -164,6 +166,11 @@ def test_the_first_crash_is_tried_again_at_once_and_the_second_after_a_pause() -
     assert second > NOW
 
 
+def test_jobs_that_crashed_together_twice_come_back_apart() -> None:
+    waits = [decide(2, 9, Crashed(2), Backoff(), NOW, jitter).due_at for jitter in (0.0, 0.5, 0.9)]
+    assert len(set(waits)) == 3
+
+
 def test_a_crash_on_the_last_attempt_spends_the_allowance() -> None:
     """Else a mail whose worker is killed after the server took it could go out more often than it has attempts."""
     decision = decided(Crashed(1), attempt=3, max_attempts=3)
@@ -193,3 +200,28 @@ def test_retry_later_overrules_the_timetable_but_not_the_allowance() -> None:
 )
 def test_what_a_handler_raises_is_read_as_what_it_means(error: Exception, ending: Ending) -> None:
     assert ending_of(error, "trace") == ending
+
+
+@given(st.integers(1, 100), st.integers(1, 100), endings, policies, jitters, deadlines)
+def test_nothing_is_due_at_or_after_its_deadline(
+    attempt: int, max_attempts: int, ending: Ending, policy: RetryPolicy, jitter: float, deadline_at: datetime
+) -> None:
+    """What a deadline changes: a job that would run too late is dead now; every other decision stands."""
+    free = decide(attempt, max_attempts, ending, policy, NOW, jitter)
+    bound = decide(attempt, max_attempts, ending, policy, NOW, jitter, deadline_at)
+    if free.due_at is None or free.due_at < deadline_at:
+        assert bound == free
+    else:
+        assert (bound.state, bound.cause, bound.due_at) == (JobState.DEAD, "deadline", None)
+        assert bound.attempt_returned == free.attempt_returned
+        assert bound.outcome == ("crashed" if isinstance(ending, Crashed) else "dead")
+
+
+def test_a_success_after_the_deadline_is_a_success() -> None:
+    late = decide(1, 5, Succeeded(), Backoff(), NOW, 0.5, NOW - timedelta(days=1))
+    assert late.state is JobState.SUCCEEDED
+
+
+def test_a_job_that_came_too_late_to_start_is_dead_and_has_used_no_attempt() -> None:
+    decision = decided(DeadlineExceeded())
+    assert (decision.state, decision.cause, decision.attempt_returned) == (JobState.DEAD, "deadline", True)

@@ -57,6 +57,8 @@ def test_every_missing_variable_is_named() -> None:
         ("REPORTS_URL", "/var/reports"),
         ("ENVIRONMENT", "staging"),
         ("PORT", "0"),
+        ("JOB_RETENTION_DAYS", "0"),
+        ("JOB_RETENTION_DAYS", "a month"),
         ("PORT", "65536"),
         ("PORT", "http"),
         ("METRICS_PORT", "-1"),

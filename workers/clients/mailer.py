@@ -13,6 +13,7 @@ from uuid import UUID
 
 from domain.jobs.retry_policy import DependencyDown, PermanentFailure, RetryLater
 from domain.lanes.lanes import SMTP
+from workers.clients.patience import patiently
 
 TIMEOUT_S = 10.0
 #: A server that greylists wants to see the same mail again after some minutes.
@@ -58,7 +59,7 @@ class Mailer:
             return kept
         self._drop()
         try:
-            self._kept.client = self._open()
+            self._kept.client = patiently(self._open)
         except (OSError, smtplib.SMTPException) as error:
             raise DependencyDown(SMTP, f"the mail server cannot be reached: {type(error).__name__}") from error
         client: smtplib.SMTP = self._kept.client

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 from uuid import UUID
 
 import pytest
@@ -16,7 +17,8 @@ import api.ingress
 from api.ingress import Ingress
 from domain.errors import DependencyUnavailable, IdempotencyKeyReused, LongshoreError, Overloaded
 from domain.orders.intake import AcceptedOrder, IntakeLine, IntakeOrder
-from tests.integration.api.shop import Customer, Shop, error_of
+from tests.integration.api.shop import Customer, Shop, error_of, opened, settings_for
+from tests.integration.wire import Wire, wire_to
 
 
 def _order(tenant_id: UUID, key: str, email: str = "ada@example.com", sku: str = "MUG") -> IntakeOrder:
@@ -54,7 +56,7 @@ def test_orders_that_wait_together_are_stored_together(shop: Shop, tenant_id: UU
     rung: list[int] = []
 
     async def run() -> list[AcceptedOrder | BaseException]:
-        async with Ingress(shop.engine, lambda: rung.append(1)) as ingress:
+        async with Ingress(shop.engine, lambda _hint: rung.append(1)) as ingress:
             with _no_order_gets_in(shop):
                 first = asyncio.create_task(ingress.accept(_order(tenant_id, "k0")))
                 await asyncio.sleep(0.05)
@@ -78,7 +80,7 @@ def test_an_order_that_cannot_be_stored_fails_alone(shop: Shop, tenant_id: UUID,
     poison = _order(tenant_id, "poison", **bad)
 
     async def run() -> tuple[list[AcceptedOrder | BaseException], AcceptedOrder]:
-        async with Ingress(shop.engine, lambda: None) as ingress:
+        async with Ingress(shop.engine, lambda _hint: None) as ingress:
             together = await _gathered(ingress, _order(tenant_id, "a"), poison, _order(tenant_id, "b"))
             return together, await ingress.accept(_order(tenant_id, "c"))
 
@@ -92,7 +94,7 @@ def test_an_order_that_cannot_be_stored_fails_alone(shop: Shop, tenant_id: UUID,
 
 def test_refusals_of_some_do_not_touch_the_others(shop: Shop, tenant_id: UUID) -> None:
     async def run() -> list[AcceptedOrder | BaseException]:
-        async with Ingress(shop.engine, lambda: None) as ingress:
+        async with Ingress(shop.engine, lambda _hint: None) as ingress:
             await ingress.accept(_order(tenant_id, "used"))
             return await _gathered(
                 ingress,
@@ -117,7 +119,7 @@ def test_beyond_its_bound_it_says_overloaded_at_once_and_then_recovers(
     monkeypatch.setattr(api.ingress, "MOST_WAITING", 3)
 
     async def run() -> tuple[list[AcceptedOrder | BaseException], float]:
-        async with Ingress(shop.engine, lambda: None) as ingress:
+        async with Ingress(shop.engine, lambda _hint: None) as ingress:
             with _no_order_gets_in(shop):
                 flushing = asyncio.create_task(ingress.accept(_order(tenant_id, "flushing")))
                 await asyncio.sleep(0.05)
@@ -141,7 +143,7 @@ def test_beyond_its_bound_it_says_overloaded_at_once_and_then_recovers(
 
 def test_leaving_it_answers_everything_that_waits_and_takes_nothing_new(shop: Shop, tenant_id: UUID) -> None:
     async def run() -> list[AcceptedOrder | BaseException]:
-        ingress = Ingress(shop.engine, lambda: None)
+        ingress = Ingress(shop.engine, lambda _hint: None)
         async with ingress:
             with _no_order_gets_in(shop):
                 waiting = asyncio.gather(*(ingress.accept(_order(tenant_id, f"k{n}")) for n in range(20)))
@@ -165,7 +167,7 @@ def test_a_caller_who_was_told_503_before_its_turn_has_no_order(
     monkeypatch.setattr(api.ingress, "DEADLINE_S", 0.2)
 
     async def run() -> list[AcceptedOrder | BaseException]:
-        async with Ingress(shop.engine, lambda: None) as ingress:
+        async with Ingress(shop.engine, lambda _hint: None) as ingress:
             with _no_order_gets_in(shop):
                 under_way = asyncio.create_task(_gathered(ingress, _order(tenant_id, "under way")))
                 await asyncio.sleep(0.05)
@@ -224,3 +226,69 @@ class TestThroughHttp:
         assert customer.order(key="unlucky").status_code == 202
         (failed,) = (entry for entry in logs if entry["event"] == "request.failed")
         assert isinstance(failed["exc_info"].__cause__, ZeroDivisionError)
+
+
+class TestOverABrokenWire:
+    @pytest.fixture
+    def wire(self, shop: Shop, tmp_path: Path) -> Iterator[tuple[Wire, Shop]]:
+        """The same shop, reached through an application whose wire to PostgreSQL a test can break."""
+        with (
+            wire_to(shop.settings.database_url) as (wire, url),
+            opened(settings_for(url, shop.settings.redis_url, tmp_path)) as client,
+        ):
+            yield wire, Shop(client, shop.engine, shop.settings)
+
+    @pytest.mark.parametrize("lost", ["request", "reply"])
+    def test_a_connection_lost_at_the_commit_is_503_and_the_same_key_resolves_it(
+        self, wire: tuple[Wire, Shop], lost: str
+    ) -> None:
+        # Given an order whose commit never reaches PostgreSQL, or whose confirmation never comes back
+        cut, shop = wire
+        customer = shop.customer()
+        customer.stocked("MUG")
+        getattr(cut, f"lose_{lost}")(b"at-the-commit")
+        # When it is posted, nobody knows
+        answer = customer.order(key="at-the-commit")
+        assert cut.seen.is_set()
+        error_of(answer, 503, "DEPENDENCY_UNAVAILABLE")
+        assert answer.headers["Retry-After"] == "1"
+        # Then the same key finds the order or makes it, once
+        again = customer.order(key="at-the-commit")
+        assert again.status_code == 202
+        assert ("Idempotent-Replayed" in again.headers) == (lost == "reply")
+        assert customer.rows()["orders"] == customer.rows()["jobs"] == customer.rows()["outbox"] == 1
+
+    def test_the_neighbours_of_a_lost_commit_are_as_unsure_and_none_is_stored_twice(
+        self, wire: tuple[Wire, Shop]
+    ) -> None:
+        cut, shop = wire
+        customer = shop.customer()
+        customer.stocked("MUG")
+        cut.lose_reply(b"key-11")
+        with ThreadPoolExecutor(16) as threads:
+            answers = list(threads.map(lambda number: customer.order(key=f"key-{number}"), range(10, 26)))
+            statuses = [answer.status_code for answer in answers]
+            assert set(statuses) == {202, 503} or set(statuses) == {503}
+            again = list(threads.map(lambda number: customer.order(key=f"key-{number}"), range(10, 26)))
+        assert {answer.status_code for answer in again} == {202}
+        for first, second in zip(answers, again, strict=True):
+            assert first.status_code == 503 or first.json() == second.json()
+        assert customer.rows()["orders"] == customer.rows()["jobs"] == 16
+
+    def test_nothing_is_answered_before_its_commit_is_known(self, wire: tuple[Wire, Shop]) -> None:
+        # Given a commit whose confirmation takes its time
+        cut, shop = wire
+        customer = shop.customer()
+        customer.stocked("MUG")
+        cut.hold_reply(b"patience")
+        with ThreadPoolExecutor(1) as threads:
+            post = threads.submit(customer.order, key="patience")
+            assert cut.seen.wait(10)
+            # When PostgreSQL has committed, the caller still waits
+            assert customer.rows()["orders"] == 1
+            assert not post.done()
+            # Then it hears when the intake does
+            cut.reply_may_pass.set()
+            answer = post.result(10)
+        assert answer.status_code == 202
+        assert "Idempotent-Replayed" not in answer.headers

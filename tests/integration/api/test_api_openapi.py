@@ -122,7 +122,7 @@ def test_answers_fit_their_schemas(customer: Customer, document: dict[str, Any])
     }
     checked = 0
     for path, method, operation in _operations(document):
-        if method != "get" or path.endswith("/download"):
+        if method != "get" or path.endswith(("/download", "/events")):  # files and streams are no JSON
             continue
         response = customer.send("GET", path.format(**ids))
         answer = operation["responses"][str(response.status_code)]

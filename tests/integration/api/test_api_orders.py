@@ -229,12 +229,17 @@ class TestJobs:
             "state": "queued",
             "done": False,
             "attempts": 0,
+            "priority": 0,
             "progress": None,
             "createdAt": waiting.json()["data"]["createdAt"],
             "startedAt": None,
             "finishedAt": None,
             "result": None,
+            "resultExpiresAt": None,
             "error": None,
+            "deadlineAt": None,
+            "parentId": None,
+            "children": None,
         }
         buyer.shop.work(job_id)
         done = buyer.get(f"/jobs/{job_id}")

@@ -7,7 +7,7 @@ import pytest
 from redis import Redis
 
 from api.relay_bell import RelayBell
-from domain.jobs.outbox import MOST_RELAY_BELLS, RELAY_BELL
+from domain.jobs.relay_bell import MOST_RELAY_BELLS, RELAY_BELL
 
 
 def test_leaving_in_the_middle_of_a_ring_takes_a_moment_and_loses_nothing(redis_url: str) -> None:

@@ -18,6 +18,7 @@ OWNED: dict[tuple[str, str], Callable[[Customer], object]] = {
     ("POST", "/orders/{order_id}/cancel"): lambda owner: owner.ordered()[0],
     ("POST", "/orders/{order_id}/complete"): lambda owner: _confirmed(owner),  # noqa: PLW0108  # defined below
     ("GET", "/jobs/{job_id}"): lambda owner: owner.ordered()[1],
+    ("GET", "/jobs/{job_id}/events"): lambda owner: _cancelled(owner),  # noqa: PLW0108  # defined below
     ("POST", "/jobs/{job_id}/cancel"): lambda owner: owner.ordered()[1],
     ("GET", "/products/{product_id}"): lambda owner: owner.stocked("CUP"),
     ("POST", "/products/{product_id}/stock-adjustments"): lambda owner: owner.stocked("CUP"),
@@ -42,6 +43,13 @@ def _confirmed(owner: Customer) -> object:
     order_id, job_id = owner.ordered()
     owner.shop.work(job_id)
     return order_id
+
+
+def _cancelled(owner: Customer) -> object:
+    """A job that has ended: so does its stream."""
+    _, job_id = owner.ordered()
+    assert owner.post(f"/jobs/{job_id}/cancel").status_code == 202
+    return job_id
 
 
 def _written(owner: Customer) -> object:

@@ -1,0 +1,103 @@
+"""What operators ask of the relay: queues and kinds paused, capped or slowed. A scope without a row runs freely.
+
+The relay reads them several times a second; what was rung a moment before still runs.
+"""
+
+from typing import Literal
+from uuid import UUID
+
+import msgspec
+from sqlalchemy import Connection, text
+
+from domain.audit import record_act
+from domain.jobs.attempts import RUNNING_JOBS
+
+Scope = Literal["queue", "kind"]
+
+
+class Control(msgspec.Struct, frozen=True):
+    """What holds for one queue or kind. None = no bound. In flight = rung or running."""
+
+    scope: Scope
+    name: str
+    paused: bool = False
+    max_in_flight: int | None = None
+    max_in_flight_per_tenant: int | None = None
+    starts_per_second: float | None = None
+
+    @property
+    def is_capped(self) -> bool:
+        return self.max_in_flight is not None or self.max_in_flight_per_tenant is not None
+
+
+_READ = text(
+    """
+    SELECT scope, name, paused_at IS NOT NULL, max_in_flight, max_in_flight_per_tenant, starts_per_second
+      FROM controls ORDER BY scope DESC, name
+    """
+)
+_PAUSE = text(
+    """
+    INSERT INTO controls (scope, name, paused_at) VALUES (:scope, :name, clock_timestamp())
+        ON CONFLICT (scope, name) DO UPDATE SET paused_at = coalesce(controls.paused_at, excluded.paused_at)
+    """
+)
+_RESUME = text("UPDATE controls SET paused_at = NULL WHERE scope = :scope AND name = :name")
+_LIMIT = text(
+    """
+    INSERT INTO controls (scope, name, max_in_flight, max_in_flight_per_tenant, starts_per_second)
+    VALUES (:scope, :name, :max_in_flight, :max_in_flight_per_tenant, :starts_per_second)
+        ON CONFLICT (scope, name) DO UPDATE SET max_in_flight = excluded.max_in_flight,
+           max_in_flight_per_tenant = excluded.max_in_flight_per_tenant, starts_per_second = excluded.starts_per_second
+    """
+)
+_FORGET = text(
+    """
+    DELETE FROM controls WHERE paused_at IS NULL AND max_in_flight IS NULL AND max_in_flight_per_tenant IS NULL
+       AND starts_per_second IS NULL
+    """
+)
+
+
+def read_controls(connection: Connection) -> list[Control]:
+    """Every queue and kind that does not run freely, queues first."""
+    return [Control(*row) for row in connection.execute(_READ)]
+
+
+def pause(tx: Connection, scope: Scope, name: str, by: str, reason: str | None = None) -> None:
+    """Nothing of this queue or kind is rung until it is resumed. What runs, runs on. Twice is once."""
+    tx.execute(_PAUSE, {"scope": scope, "name": name})
+    record_act(tx, None, by, f"{scope}.paused", name, reason)
+
+
+def resume(tx: Connection, scope: Scope, name: str, by: str, reason: str | None = None) -> None:
+    """It runs again, within its limits if it has any."""
+    tx.execute(_RESUME, {"scope": scope, "name": name})
+    tx.execute(_FORGET)
+    record_act(tx, None, by, f"{scope}.resumed", name, reason)
+
+
+def limit(tx: Connection, wanted: Control, by: str, reason: str | None = None) -> None:
+    """The limits of this queue or kind are these; None lifts one. Whether it is paused stays."""
+    columns = ("max_in_flight", "max_in_flight_per_tenant", "starts_per_second")
+    limits = {column: getattr(wanted, column) for column in columns}
+    tx.execute(_LIMIT, {"scope": wanted.scope, "name": wanted.name, **limits})
+    tx.execute(_FORGET)
+    record_act(tx, None, by, f"{wanted.scope}.limited", wanted.name, reason, limits)
+
+
+_IN_FLIGHT = text(
+    f"""
+    SELECT queue, kind, tenant_id, count(*) FROM (
+           SELECT j.queue, j.kind, j.tenant_id FROM ({RUNNING_JOBS}) AS j
+            UNION ALL
+           SELECT o.queue, o.kind, o.tenant_id FROM lanes AS l JOIN outbox AS o ON o.lane = l.name
+            WHERE l.in_flight > 0 AND o.rings > 0 AND o.due_at > clock_timestamp()) AS in_flight
+     GROUP BY 1, 2, 3
+    """  # noqa: S608  # constants of ours
+)
+
+
+def stored_in_flight(connection: Connection) -> dict[tuple[str, str, UUID], int]:
+    """How many jobs run now, or were rung in a lane, by queue, kind and tenant. Who else was rung the relay knows."""
+    return {(queue, kind, tenant): count for queue, kind, tenant, count in connection.execute(_IN_FLIGHT)}

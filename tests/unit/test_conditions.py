@@ -1,0 +1,54 @@
+"""Prefer and If-None-Match, read as RFC 7240 and RFC 9110 say."""
+
+import pytest
+
+from api.conditions import LONGEST_WAIT_S, has_seen, preferred_wait_s
+
+
+@pytest.mark.parametrize(
+    ("lines", "seconds"),
+    [
+        ([], None),
+        (["wait=5"], 5),
+        (["wait=0"], 0),
+        (["Wait = 7"], 7),
+        (["respond-async, wait=10"], 10),
+        (["respond-async", "wait=10"], 10),
+        (["wait=10; foo=bar"], 10),
+        (["wait=3, wait=9"], 3),  # only the first counts
+        (["wait=x, wait=9"], None),
+        (["wait=999999999"], LONGEST_WAIT_S),
+        (["wait=99999999999999999999"], None),
+        (["wait"], None),
+        (["wait="], None),
+        (["wait=-1"], None),
+        (["wait=1.5"], None),
+        (['wait="5"'], None),
+        (["wait=٣"], None),
+        (["waiting=5"], None),
+        (['note="a, wait=5"'], None),
+        (['note="a \\" b", wait=5'], 5),
+        (['note="never closed, wait=5'], None),
+        ([", ,wait=4,"], 4),
+    ],
+)
+def test_the_first_well_formed_wait_counts_up_to_the_longest(lines: list[str], seconds: int | None) -> None:
+    assert preferred_wait_s(lines) == seconds
+
+
+@pytest.mark.parametrize(
+    ("header", "seen"),
+    [
+        (None, False),
+        ("", False),
+        ('"3"', True),
+        ('W/"3"', True),
+        ('"2", "3"', True),
+        ("*", True),
+        ("3", False),
+        ('"33"', False),
+        ('"2", *', False),
+    ],
+)
+def test_an_entity_tag_is_compared_weakly(header: str | None, seen: bool) -> None:
+    assert has_seen(header, '"3"') == seen

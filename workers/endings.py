@@ -1,0 +1,67 @@
+"""What an exception means for the job under which it was raised: its own failure, or an outage."""
+
+import traceback
+
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
+
+from domain.jobs.attempts import ClaimedJob
+from domain.jobs.retry_policy import Cancelled as CancelledEnding
+from domain.jobs.retry_policy import DependencyDown, Ending, Errored, Snoozed, ending_of
+from domain.lanes.lane_rules import Observation
+from workers.context import Cancelled, JobContext, LeaseLost
+
+OUTAGE_S = 1.0
+#: After so many returned attempts an outage counts as a failure of the job.
+MOST_OUTAGES = 20
+#: Connection exceptions, shutdown and start-up, too many connections (PostgreSQL, appendix A).
+_OUTAGE_CLASSES = ("08", "57P", "53300")
+#: Deadlock, serialization failure, lock timeout: nothing is wrong with the job, the same transaction may work now.
+_TRANSIENT = {"40P01", "40001", "55P03"}
+
+
+def _is_transient(error: BaseException) -> bool:
+    return isinstance(error, DBAPIError) and getattr(error.orig, "sqlstate", None) in _TRANSIENT
+
+
+PATIENTLY = Retrying(
+    retry=retry_if_exception(_is_transient),
+    stop=stop_after_attempt(5),
+    wait=wait_random_exponential(multiplier=0.02, max=0.5),
+    reraise=True,
+)
+
+
+def ending_of_handler(error: Exception, ctx: JobContext) -> Ending | None:
+    """What the exception of a handler means. None = another worker has the job: there is nothing to record."""
+    if isinstance(error, LeaseLost):
+        ctx.log.warning("job.lease_lost")
+        return None
+    if isinstance(error, Cancelled):
+        return CancelledEnding()
+    if isinstance(error, DependencyDown):
+        ctx.seen = Observation(False, down=True)
+    if isinstance(error, TimeoutError) and not error.args:
+        return Errored("TimedOut", "no result in time")
+    return ending_of_job(error, ctx.job)
+
+
+def ending_of_job(error: Exception, job: ClaimedJob) -> Ending:
+    """An outage of our own database is no fault of the job: it waits a moment and has not used an attempt.
+
+    Unless it happens to this job again and again: then the job is what takes its connection down.
+    """
+    if is_outage(error) and job.claim - job.attempt < MOST_OUTAGES:
+        return Snoozed(OUTAGE_S, "the database was away")
+    return ending_of(error, traceback.format_exc())
+
+
+def is_outage(error: Exception) -> bool:
+    lost = isinstance(error, DBAPIError) and error.connection_invalidated
+    return lost or isinstance(error, InterfaceError | PoolTimeout) or _is_unreachable(error)
+
+
+def _is_unreachable(error: Exception) -> bool:
+    state = getattr(error.orig, "sqlstate", None) if isinstance(error, OperationalError) else ""
+    return state is None or state.startswith(_OUTAGE_CLASSES)

@@ -1,0 +1,114 @@
+"""The operators' controls, applied to one pass of the relay: what is paused, and how many may still be rung. Pure."""
+
+from collections.abc import Mapping, Sequence
+from uuid import UUID
+
+from domain.jobs.controls import Control
+from domain.jobs.due import FlowKey
+
+#: Of a kind that is limited only by its room.
+_MANY = 1_000
+
+
+class Bucket:
+    """Tokens for a kind that may start so many jobs per second; it holds a quarter of a second's worth."""
+
+    def __init__(self, now: float) -> None:
+        self._tokens, self._filled_at = 0.0, now
+
+    def tokens(self, per_second: float, now: float) -> int:
+        most = max(1.0, per_second / 4)
+        self._tokens = min(most, self._tokens + (now - self._filled_at) * per_second)
+        self._filled_at = now
+        return int(self._tokens)
+
+    def take(self, count: int) -> None:
+        self._tokens -= count
+
+
+class Limits:
+    """The controls, and what they leave free in this pass."""
+
+    def __init__(self, controls: Sequence[Control], buckets: dict[str, Bucket], now: float) -> None:
+        self._controls = {(control.scope, control.name): control for control in controls}
+        self._buckets = buckets
+        self._free: dict[tuple[str, ...], int] = {}
+        for control in controls:
+            if control.scope == "kind" and control.starts_per_second is not None:
+                bucket = buckets.setdefault(control.name, Bucket(now))
+                self._free["starts", control.name] = bucket.tokens(control.starts_per_second, now)
+
+    @property
+    def are_capped(self) -> bool:
+        """Some cap stands, so that what runs must be counted."""
+        return any(control.is_capped for control in self._controls.values())
+
+    def are_open(self, queue: str, kind: str) -> bool:
+        """Nothing is asked of this queue and this kind."""
+        return not self._of(queue, kind)
+
+    def is_paused(self, queue: str, kind: str) -> bool:
+        return any(control.paused for control in self._of(queue, kind))
+
+    def is_capped(self, flow: FlowKey) -> bool:
+        """A cap stands that counts what is in flight of this flow."""
+        return any(control.is_capped for control in self._of(flow.queue, flow.kind))
+
+    def queues(self) -> dict[str, int]:
+        """How many jobs of each capped queue may start now; 0 for a paused one."""
+        queues = {name: control for (scope, name), control in self._controls.items() if scope == "queue"}
+        return {
+            name: 0 if control.paused else max(0, self._free.get(("queue", name), _MANY))
+            for name, control in queues.items()
+            if control.paused or control.max_in_flight
+        }
+
+    def kinds(self) -> dict[str, int]:
+        """How many of each limited kind may start now; 0 for a paused one."""
+        free: dict[str, int] = {}
+        for (scope, name), control in self._controls.items():
+            if scope == "kind" and (control.paused or control.max_in_flight or control.starts_per_second):
+                caps = [self._free[key] for key in (("starts", name), ("kind", name)) if key in self._free]
+                free[name] = 0 if control.paused else min(caps, default=_MANY)
+        return free
+
+    def count(self, in_flight: Mapping[tuple[str, str, UUID], int]) -> None:
+        """So many are rung or running, by queue, kind and tenant."""
+        for control in self._controls.values():
+            mine = {
+                key: count
+                for key, count in in_flight.items()
+                if key[0 if control.scope == "queue" else 1] == control.name
+            }
+            if control.max_in_flight is not None:
+                self._free[control.scope, control.name] = control.max_in_flight - sum(mine.values())
+            if control.max_in_flight_per_tenant is not None:
+                for (_, _, tenant), count in mine.items():
+                    key = (control.scope, control.name, str(tenant))
+                    self._free[key] = self._free.get(key, control.max_in_flight_per_tenant) - count
+
+    def allow(self, flow: FlowKey, wanted: int) -> int:
+        """How many of `wanted` jobs of this flow may be rung; they count from now on."""
+        keys = self._keys(flow)
+        allowed = max(0, min([wanted, *(self._free[key] for key in keys)]))
+        for key in keys:
+            self._free[key] -= allowed
+        return allowed
+
+    def note_started(self, kind: str, count: int) -> None:
+        """So many jobs of this kind were rung: they have used their tokens."""
+        if kind in self._buckets:
+            self._buckets[kind].take(count)
+
+    def _of(self, queue: str, kind: str) -> list[Control]:
+        scopes = (("queue", queue), ("kind", kind))
+        return [self._controls[scope] for scope in scopes if scope in self._controls]
+
+    def _keys(self, flow: FlowKey) -> list[tuple[str, ...]]:
+        keys: list[tuple[str, ...]] = [("starts", flow.kind)]
+        for control in self._of(flow.queue, flow.kind):
+            keys.append((control.scope, control.name))
+            if control.max_in_flight_per_tenant is not None:
+                keys.append((control.scope, control.name, str(flow.tenant_id)))
+                self._free.setdefault(keys[-1], control.max_in_flight_per_tenant)
+        return [key for key in keys if key in self._free]

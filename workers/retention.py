@@ -1,0 +1,145 @@
+"""One pass of retention: weeks that are over leave whole, strays and expired results row by row. Any number may run.
+
+Each step is a transaction of its own and leaves the tables whole: a pass that is killed is taken up by the next, here
+or elsewhere. Two at once take turns by an advisory lock, and one takes up what the other has left of the work.
+"""
+
+from datetime import datetime, timedelta
+
+import msgspec
+from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import OperationalError
+
+from domain.database import database_clock
+from domain.jobs import results, retention
+from domain.jobs.groups import forget_groups
+from domain.jobs.partitions import lowest_id_at
+from domain.jobs.retention import OldWeek
+from domain.jobs.unique import forget_expired_keys
+
+#: The lock was not to be had in time, or was part of a deadlock: somebody uses the table, and a later pass tries again.
+_BUSY = {"55P03", "40P01"}
+BATCH = 1_000
+
+
+class Retained(msgspec.Struct, rename="camel"):
+    """What one pass did. `postponed` could not be locked at once; too much is alive in what was `kept`."""
+
+    cutoff: datetime
+    dropped: list[str] = []
+    rows_dropped: int = 0
+    rows_moved: int = 0
+    postponed: list[str] = []
+    kept: list[str] = []
+    strays_deleted: int = 0
+    results_forgotten: int = 0
+
+    def facts(self) -> dict[str, object]:
+        """Its fields, for a log line."""
+        return {name: getattr(self, name) for name in self.__struct_fields__ if name != "cutoff"}
+
+
+class Preview(msgspec.Struct, rename="camel"):
+    """What the next pass would do with one partition."""
+
+    partition: str
+    rows: int
+    staying: int
+
+
+class Outlook(msgspec.Struct, rename="camel"):
+    """What the next pass would do."""
+
+    cutoff: datetime
+    partitions: list[Preview]
+    strays: int
+    results: int
+
+
+def retain(engine: Engine, days: int) -> Retained:
+    """Jobs that finished more than `days` days ago have left. Raises what the database raises, but for a busy lock."""
+    with engine.begin() as tx:
+        now = database_clock(tx)
+        done = Retained(cutoff=now - timedelta(days=days))
+        weeks = retention.old_weeks(tx, done.cutoff)
+    for old in weeks:
+        _retain_week(engine, old, done)
+    while deleted := _delete_strays(engine, done.cutoff):
+        done.strays_deleted += deleted
+    for hour in results.hours_with_expiring_results(done.cutoff, now):
+        done.results_forgotten += _forget(engine, hour, now)
+    while _forget_control(engine, done.cutoff):
+        pass
+    return done
+
+
+def foresee(engine: Engine, days: int) -> Outlook:
+    """What `retain` would do now, counted."""
+    with engine.begin() as tx:
+        now = database_clock(tx)
+        cutoff = now - timedelta(days=days)
+        weeks = [(old.name, retention.contents_of(tx, old, cutoff)) for old in retention.old_weeks(tx, cutoff)]
+        strays, stale = retention.count_expired_strays(tx, cutoff), results.count_expired_results(tx, now)
+    return Outlook(cutoff, [Preview(name, held.rows, held.staying) for name, held in weeks], strays, stale)
+
+
+def _retain_week(engine: Engine, old: OldWeek, done: Retained) -> None:
+    try:
+        if _detach(engine, old, done):
+            _drop(engine, old, done)
+    except OperationalError as error:
+        if getattr(error.orig, "sqlstate", None) not in _BUSY:
+            raise
+        done.postponed.append(old.name)
+
+
+def _detach(engine: Engine, old: OldWeek, done: Retained) -> bool:
+    """Whether the partition is detached, now or before."""
+    with engine.begin() as tx:
+        if not retention.is_its_turn(tx, old):
+            return False
+        if not old.attached:
+            return True
+        staying = retention.jobs_that_stay(tx, old, done.cutoff)
+    if staying is None:
+        done.kept.append(old.name)
+        return False
+    with engine.begin() as tx:
+        if not _is_mine(tx, old, attached=True):
+            return False
+        done.rows_moved += retention.detach_and_move(tx, old, staying)
+    return True
+
+
+def _drop(engine: Engine, old: OldWeek, done: Retained) -> None:
+    with engine.begin() as tx:
+        if _is_mine(tx, old, attached=False):
+            done.rows_dropped += retention.move_and_drop(tx, old, done.cutoff)
+            done.dropped.append(old.name)
+
+
+def _is_mine(tx: Connection, old: OldWeek, attached: bool) -> bool:
+    """Nobody else retains now, and nobody has done this step since it was planned."""
+    is_there = msgspec.structs.replace(old, attached=attached)
+    return retention.take_turn(tx) and is_there in retention.old_weeks(tx, old.week + timedelta(weeks=1))
+
+
+def _delete_strays(engine: Engine, cutoff: datetime) -> int:
+    with engine.begin() as tx:
+        return retention.delete_expired_strays(tx, cutoff, BATCH)
+
+
+def _forget_control(engine: Engine, cutoff: datetime) -> int:
+    """Keys whose period is over, and groups whose waiting job has left."""
+    with engine.begin() as tx:
+        return forget_expired_keys(tx, BATCH) + forget_groups(tx, lowest_id_at(cutoff), BATCH)
+
+
+def _forget(engine: Engine, hour: results.Hour, now: datetime) -> int:
+    forgotten = 0
+    while True:
+        with engine.begin() as tx:
+            batch = results.forget_results(tx, hour, now, BATCH)
+        forgotten += batch
+        if batch < BATCH:
+            return forgotten
