@@ -143,6 +143,7 @@ order_lines = Table(
     Column("sku", TEXT, primary_key=True),
     _int("quantity"),
     _int("unit_price", big=True),
+    _text("name", nullable=True),  # the product's, at the time of the order; orders of before 0003 have none
     ForeignKeyConstraint(["tenant_id", "order_id"], ["orders.tenant_id", "orders.id"]),
     CheckConstraint("quantity > 0", name="quantity"),
 )

@@ -37,7 +37,7 @@ logger = log(__name__)
 
 _UNKNOWN_TIMEOUT_S = 60.0
 #: How long a job that was in a crash waits when another such job runs in the process that claimed it.
-SUSPECT_S = 0.5
+SUSPECT_S = 0.2
 
 
 class Executor:

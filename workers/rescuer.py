@@ -16,7 +16,7 @@ from ops.telemetry import RESCUES, log
 
 logger = log(__name__)
 
-PASS_EVERY_S = 0.5
+PASS_EVERY_S = 0.25
 #: The wider nets: lanes' counts, jobs without an obligation, rows of long-lost processes.
 SWEEP_EVERY_S = 5.0
 

@@ -139,15 +139,13 @@ def asked_to_stop(tx: Connection, ids: Sequence[UUID]) -> set[UUID]:
     return set(tx.execute(_ASKED_TO_STOP, {"ids": uuid_array(ids)}).scalars()) if ids else set()
 
 
-_PROGRESS = text(
-    """
+_PROGRESS = """
     UPDATE jobs SET progress = CAST(:progress AS jsonb), version = version + 1
-     WHERE id = :id AND claim = :claim AND state = 'running'
+     WHERE id = :id AND id {weeks} AND claim = :claim AND state = 'running'
     """
-)
 
 
 def report_progress_if_held(tx: Connection, job: ClaimedJob, done: int, total: int | None, message: str) -> None:
     """What a poller of the job sees as progress. A stale holder writes nothing."""
     progress = msgspec.json.encode({"done": done, "total": total, "message": message}).decode()
-    tx.execute(_PROGRESS, {"id": job.id, "claim": job.claim, "progress": progress})
+    tx.execute(within(_PROGRESS, [job.id]), {"id": job.id, "claim": job.claim, "progress": progress})

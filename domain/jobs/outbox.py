@@ -155,15 +155,20 @@ def _key_of(job: NewJob) -> UniqueKey:
     return UniqueKey(job.tenant_id, job.kind, job.unique_key or "", job.id, job.unique_for_s)
 
 
-_LOCK = text("SELECT FROM outbox WHERE job_id = :job_id FOR UPDATE")
+_LOCK = text("SELECT true FROM outbox WHERE job_id = :job_id FOR UPDATE")
 
 
-def lock_obligation(tx: Connection, job_id: UUID) -> None:
-    """The job's outbox row, if one stands, is the caller's until it commits: nobody starts the job meanwhile.
+#: How often somebody who finds a job waiting without a row looks again: it may have been put back that moment.
+LOOKS = 20
 
-    Outbox before jobs is the order in which everybody locks, as the claim does; the other way round deadlocks.
+
+def lock_obligation(tx: Connection, job_id: UUID) -> bool:
+    """The job's outbox row is the caller's until it commits: the job waits, and nobody starts it meanwhile.
+
+    False when none stands: the job runs, has ended, or has lost its row. Outbox before jobs is the order in which
+    everybody locks, as the claim does; the other way round deadlocks.
     """
-    tx.execute(_LOCK, {"job_id": job_id})
+    return bool(tx.execute(_LOCK, {"job_id": job_id}).scalar())
 
 
 def columns(rows: Sequence[msgspec.Struct]) -> dict[str, list[object]]:

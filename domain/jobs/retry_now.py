@@ -3,20 +3,20 @@
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, Row, select, text
+from sqlalchemy import Connection, Row, select
 
 from domain.audit import record_act
 from domain.errors import InvalidState, NotFound
-from domain.jobs.outbox import lock_obligation
+from domain.jobs.outbox import LOOKS, lock_obligation
+from domain.jobs.partitions import within
 from domain.jobs.state_machine import WAITING, JobState
 from domain.tables import dead_letters, jobs
 
 # A row rung before is taken as new: its bell may be the one that got lost.
-_MAKE_DUE = text(
-    """
+_MAKE_DUE = """
     WITH hurried AS (
         UPDATE jobs SET due_at = least(due_at, clock_timestamp()), version = version + 1
-         WHERE id = :id AND state IN ('scheduled', 'queued', 'retrying')
+         WHERE id = :id AND id {weeks} AND state IN ('scheduled', 'queued', 'retrying')
      RETURNING id, tenant_id, kind, queue, priority, lane, due_at),
     obliged AS (
         INSERT INTO outbox (job_id, queue, kind, priority, tenant_id, lane, due_at)
@@ -24,23 +24,24 @@ _MAKE_DUE = text(
             ON CONFLICT (job_id) DO UPDATE SET due_at = excluded.due_at, rings = 0)
     SELECT tenant_id FROM hurried
     """
-)
 
 
-def make_due_now_if_waiting(tx: Connection, job_id: UUID, by: str, reason: str | None = None) -> None:
+def make_due_now_if_waiting(
+    tx: Connection, job_id: UUID, by: str, reason: str | None = None, *, looks: int = LOOKS
+) -> None:
     """The job and its obligation are due now. The relay moves it on; a parked lane still holds it.
 
     Raises NotFound, or InvalidState when it runs or has ended. Two at once both succeed: it is due.
     """
-    lock_obligation(tx, job_id)
-    tenant_id = tx.execute(_MAKE_DUE, {"id": job_id}).scalar()
+    waits = lock_obligation(tx, job_id) or looks <= 1
+    tenant_id = tx.execute(within(_MAKE_DUE, [job_id]), {"id": job_id}).scalar() if waits else None
     if tenant_id is not None:
         return record_act(tx, tenant_id, by, "job.retried_now", str(job_id), reason)
     state = tx.execute(select(jobs.c.state).where(jobs.c.id == job_id)).scalar()
     if state is None:
         raise NotFound(resource="Job")
     if JobState(state) in WAITING:  # it moved between the two statements: the row is ours to see now
-        return make_due_now_if_waiting(tx, job_id, by, reason)
+        return make_due_now_if_waiting(tx, job_id, by, reason, looks=looks - 1)
     raise InvalidState(resource="The job", state=state, verb="made due")
 
 

@@ -179,10 +179,9 @@ def _decide(  # noqa: C901, PLR0911  # one case per ending: the table reads best
         case Crashed() if attempt >= max_attempts:
             return Decision(JobState.DEAD, "crashed", cause="attempts")
         case Crashed(crashes=crashes):
-            # At once the first time: most crashes are a deploy or the machine, not the job. Then slower, and apart:
-            # what crashed together and came back together would crash together again, the innocent with the guilty.
-            wait_s = 2.0 * (crashes - 1) * (1 + 2 * jitter)
-            return Decision(JobState.RETRYING, "crashed", due_at=now + timedelta(seconds=wait_s))
+            # At once the first time: most crashes are a deploy or the machine, not the job. Then a little slower. What
+            # crashed together runs apart: a worker process takes one such job at a time.
+            return Decision(JobState.RETRYING, "crashed", due_at=now + timedelta(seconds=1.0 * (crashes - 1)))
         case Errored(permanent=True):
             return Decision(JobState.DEAD, "dead", cause="permanent")
         case Errored() if attempt >= max_attempts:

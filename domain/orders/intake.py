@@ -70,13 +70,20 @@ class _LineRow(msgspec.Struct, frozen=True):
     sku: str
     quantity: int
     unit_price: int
+    name: str
 
 
-Price = tuple[int, str]
+class _Offer(msgspec.Struct, frozen=True):
+    """What the catalogue says of a product at the time of the order."""
+
+    price: int
+    currency: str
+    name: str
+
 
 _PRICES = text(
     """
-    SELECT p.tenant_id, p.sku, p.price, p.currency FROM products AS p
+    SELECT p.tenant_id, p.sku, p.price, p.currency, p.name FROM products AS p
       JOIN (SELECT DISTINCT * FROM unnest(CAST(:tenants AS uuid[]), CAST(:skus AS text[])) AS t(tenant_id, sku)) AS t
      USING (tenant_id, sku)
     """
@@ -94,9 +101,9 @@ _ACCEPT = text(
             ON CONFLICT (tenant_id, idempotency_key) DO NOTHING
      RETURNING id, created_at),
     lines AS (
-        INSERT INTO order_lines (order_id, tenant_id, sku, quantity, unit_price)
+        INSERT INTO order_lines (order_id, tenant_id, sku, quantity, unit_price, name)
         SELECT l.* FROM json_to_recordset(CAST(:lines AS json))
-                        AS l(order_id uuid, tenant_id uuid, sku text, quantity int, unit_price bigint)
+                        AS l(order_id uuid, tenant_id uuid, sku text, quantity int, unit_price bigint, name text)
           JOIN accepted ON accepted.id = l.order_id),
     new_jobs AS (
         SELECT i.job_id AS id, i.tenant_id, :kind AS kind, :queue AS queue, i.args, CAST(:max_attempts AS int) AS
@@ -139,34 +146,34 @@ def accept_orders(connection: Connection, orders: Sequence[IntakeOrder]) -> list
     return [answers[index] for index in range(len(orders))]
 
 
-def _prices(connection: Connection, orders: Sequence[IntakeOrder]) -> dict[tuple[UUID, str], Price]:
+def _prices(connection: Connection, orders: Sequence[IntakeOrder]) -> dict[tuple[UUID, str], _Offer]:
     pairs = {(order.tenant_id, line.sku) for order in orders for line in order.lines}
     bounds = {"tenants": [tenant for tenant, _ in pairs], "skus": [sku for _, sku in pairs]}
-    return {(tenant, sku): (price, currency) for tenant, sku, price, currency in connection.execute(_PRICES, bounds)}
+    return {(tenant, sku): _Offer(*offer) for tenant, sku, *offer in connection.execute(_PRICES, bounds)}
 
 
-def _violations(order: IntakeOrder, prices: Mapping[tuple[UUID, str], Price]) -> list[Violation]:
+def _violations(order: IntakeOrder, prices: Mapping[tuple[UUID, str], _Offer]) -> list[Violation]:
     found = []
     for position, line in enumerate(order.lines):
-        price = prices.get((order.tenant_id, line.sku))
-        if price is None:
+        offer = prices.get((order.tenant_id, line.sku))
+        if offer is None:
             found.append(Violation(f"lines[{position}].sku", "no such product", "UNKNOWN_SKU"))
-        elif price[1] != order.currency:
-            found.append(Violation("currency", f"{line.sku} is priced in {price[1]}", "CURRENCY_MISMATCH"))
+        elif offer.currency != order.currency:
+            found.append(Violation("currency", f"{line.sku} is priced in {offer.currency}", "CURRENCY_MISMATCH"))
     if not found and _total(order, prices) > LARGEST_TOTAL:
         found.append(Violation("lines", "the total is too large", "OUT_OF_RANGE"))
     return found
 
 
-def _total(order: IntakeOrder, prices: Mapping[tuple[UUID, str], Price]) -> int:
-    return sum(line.quantity * prices[order.tenant_id, line.sku][0] for line in order.lines)
+def _total(order: IntakeOrder, prices: Mapping[tuple[UUID, str], _Offer]) -> int:
+    return sum(line.quantity * prices[order.tenant_id, line.sku].price for line in order.lines)
 
 
 def _insert(
     connection: Connection,
     orders: Sequence[IntakeOrder],
     ids: Mapping[int, tuple[UUID, UUID]],
-    prices: Mapping[tuple[UUID, str], Price],
+    prices: Mapping[tuple[UUID, str], _Offer],
 ) -> dict[UUID, datetime]:
     if not ids:
         return {}
@@ -179,7 +186,8 @@ def _insert(
             orders[index].tenant_id,
             line.sku,
             line.quantity,
-            prices[orders[index].tenant_id, line.sku][0],
+            (offer := prices[orders[index].tenant_id, line.sku]).price,
+            offer.name,
         )
         for index in indexes
         for line in orders[index].lines
@@ -194,7 +202,9 @@ def _as_json(rows: Sequence[msgspec.Struct]) -> str:
     return msgspec.json.encode(rows).decode()
 
 
-def _order_row(order: IntakeOrder, order_id: UUID, job_id: UUID, prices: Mapping[tuple[UUID, str], Price]) -> _OrderRow:
+def _order_row(
+    order: IntakeOrder, order_id: UUID, job_id: UUID, prices: Mapping[tuple[UUID, str], _Offer]
+) -> _OrderRow:
     return _OrderRow(
         id=order_id,
         job_id=job_id,

@@ -19,12 +19,14 @@ def upgrade() -> None:
     _add_unique_jobs()
     _add_groups()
     _add_schedules()
+    op.add_column("order_lines", sa.Column("name", sa.TEXT(), nullable=True))
     op.create_check_constraint(op.f("ck_jobs_priority"), "jobs", "priority BETWEEN -2 AND 2")
 
 
 def downgrade() -> None:
     op.execute("SET LOCAL lock_timeout = '5s'")
     op.drop_constraint(op.f("ck_jobs_priority"), "jobs")
+    op.drop_column("order_lines", "name")
     op.drop_table("schedules")
     op.drop_index("ix_jobs_parent", table_name="jobs", postgresql_where=sa.text("parent_id IS NOT NULL"))
     op.drop_table("job_groups")

@@ -46,6 +46,8 @@ class Fleet:
     def __init__(self, stack: Stack, sink: Sink, folder: Path) -> None:
         self.stack, self.sink, self.folder = stack, sink, folder
         self.engine: Engine = connect(stack.database_url, process="bench", pool_size=4, pool_timeout_s=30.0)
+        hot = connect(stack.database_url, process="bench", pool_size=2, pool_timeout_s=30.0, hot=True)
+        self.commits = hot.execution_options(isolation_level="AUTOCOMMIT")
         self.redis: Redis = connect_redis(stack.redis_url, timeout_s=30.0)
         self.environ = {**_surroundings(), **_settings(stack, folder), SINK: str(sink.path)}
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
@@ -71,9 +73,9 @@ class Fleet:
                 start_new_session=True,  # Ctrl-C reaches the benchmark alone, which stops the rest
             )
 
-    def start_workers(self, queues: str, count: int = 2) -> None:
+    def start_workers(self, queues: str, count: int = 2, **environ: str) -> None:
         for number in range(1, count + 1):
-            self.start(f"worker-{number}", "worker", "--queues", queues)
+            self.start(f"worker-{number}", "worker", "--queues", queues, **environ)
 
     def wait_ready(self, *names: str) -> None:
         """Each of these has told the database that it lives. Raises BenchFailed."""
@@ -124,6 +126,7 @@ class Fleet:
     def close(self) -> None:
         self.stop()
         self.engine.dispose()
+        self.commits.dispose()
         self.redis.close()
 
 

@@ -19,7 +19,7 @@ from ops.bench.spread import Spread, spread
 from ops.telemetry import VERSION
 
 TIMES_THE_FLOOR = 8.0
-_SETTING = "relay, 2 processes x 4 threads"
+_SETTING = f"relay, 2 processes x {ours.THREADS} threads"
 _DURABILITY = "PostgreSQL, synchronous_commit=on"
 _DRAIN_WITHIN_S = 240.0
 

@@ -51,6 +51,7 @@ def _dramatiq(name: str, environ: Mapping[str, str], ended: str | None) -> Peer:
         worker=["dramatiq", "app", "-p", "2", "-t", "8", "--skip-logging"],
         environ=environ,
         ended=ended,
+        most_jobs=20_000,
     )
 
 
@@ -86,6 +87,7 @@ def _taskiq(name: str, environ: Mapping[str, str], ended: str | None) -> Peer:
         ],
         environ=environ,
         ended=ended,
+        most_jobs=20_000,
     )
 
 

@@ -17,14 +17,19 @@ from ops.cli.output import ExitCode, Output, leave
 if TYPE_CHECKING:
     from ops.bench.figure import Figure, Run
 
-DEFAULT_JOBS, QUICK_JOBS = 20_000, 5_000
+DEFAULT_JOBS, QUICK_JOBS = 50_000, 5_000
 DEFAULT_REPEATS = 3
 
 Only = Annotated[list[str] | None, typer.Option("--only", help="This figure; may be given again.", metavar="NAME")]
 Quick = Annotated[bool, typer.Option("--quick", help="One repeat, fewer jobs, short holds: a look, not a claim.")]
 Peers = Annotated[bool, typer.Option("--peers/--no-peers", help="Measure other job systems too.")]
 Jobs = Annotated[
-    int, typer.Option(min=100, max=1_000_000, help=f"No-op jobs per drain, of every system. Quick: {QUICK_JOBS}.")
+    int,
+    typer.Option(
+        min=100,
+        max=1_000_000,
+        help=f"No-op jobs per drain, fewer of slow systems. Quick: {QUICK_JOBS}.",
+    ),
 ]
 Repeats = Annotated[int, typer.Option(min=1, max=20, help="Of each measurement; the median counts. Quick: 1.")]
 Record = Annotated[Path | None, typer.Option("--json", help="Write everything to this file.", dir_okay=False)]

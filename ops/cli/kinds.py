@@ -11,7 +11,7 @@ from ops.cli.database import database
 from ops.cli.options import By, Json, Reason
 from ops.cli.output import Record, answering
 
-app = typer.Typer(add_completion=False, help="Kinds of jobs: what each declares; pause, resume, limit.")
+app = typer.Typer(add_completion=False)
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="A kind.", show_default=False)]
 Rate = Annotated[float | None, typer.Option("--per-second", min=0.001, help="At most so many start per second.")]

@@ -11,7 +11,7 @@ from ops.cli.database import database
 from ops.cli.options import By, Json, Reason
 from ops.cli.output import Record, answering
 
-app = typer.Typer(add_completion=False, help="Queues: what waits and runs in each; pause, resume, drain, limit.")
+app = typer.Typer(add_completion=False)
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="A queue.", show_default=False)]
 

@@ -69,5 +69,5 @@ def test_a_job_that_kills_its_worker_is_dead_after_three_crashes_and_its_mates_a
     assert crashes == job(system, guilty).crashes == 3
     assert system.query("SELECT cause FROM dead_letters WHERE job_id = :id", id=guilty) == [("crashes",)]
     # And its mates, of which some were beside it again when they all came back, were done
-    assert {job(system, mate).crashes for mate in mates} <= {0, 1, 2}
+    assert {job(system, mate).crashes for mate in mates} <= {0, 1}
     assert set(effects.read_text().split()) == set(map(str, mates))

@@ -40,20 +40,20 @@ def test_a_cancelled_order_gives_its_stock_back_and_says_so_once_however_often_i
 
 
 @pytest.mark.timeout(120)
-def test_a_customer_is_told_the_price_at_the_time_of_the_order(system: Running) -> None:
+def test_a_customer_is_told_the_name_and_the_price_at_the_time_of_the_order(system: Running) -> None:
     # Given an order whose mail is not written yet
     sku = system.product(5)
     with stopped(system.pids()["worker-email"]):
         order_id = system.order(sku, 2)
         wait_until(lambda: status(system, order_id) == "confirmed")
-        # When the product becomes dearer
+        # When the product becomes dearer, and is called something else
         with system.engine.begin() as tx:
             tx.exec_driver_sql("UPDATE products SET price = 99900, name = 'Another' WHERE sku = %(sku)s", {"sku": sku})
     # Then the mail tells what was agreed, and so does the event
     mails = "SELECT 1 FROM jobs WHERE order_id = CAST(:id AS uuid) AND queue = 'email' AND state = 'succeeded'"
     wait_until(lambda: bool(system.query(mails, id=order_id)), 40)
     (mail,) = (one for one in ask(system.env["INBOX_URL"], "/messages") if order_id in one["subject"])
-    assert f"2 x {sku} at 9.50 USD" in mail["text"]
+    assert f"2 x Thing ({sku}) at 9.50 USD" in mail["text"]
     assert "Total: 19.00 USD" in mail["text"]
     event = "SELECT data -> 'total' FROM events WHERE subject = CAST(:id AS uuid) AND type = 'order.confirmed'"
     assert system.query(event, id=order_id) == [(19,)]

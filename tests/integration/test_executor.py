@@ -639,3 +639,30 @@ def test_a_job_that_takes_its_own_connection_down_dies_in_the_end(fleet: Fleet, 
     # Then that was an attempt
     job = the_job(engine, job_id)
     assert (job.state, job.attempt) == ("retrying", 1)
+
+
+def test_of_the_jobs_that_were_in_a_crash_one_runs_at_a_time(fleet: Fleet) -> None:
+    # Given two jobs whose worker was killed: nobody knows which of them did it
+    guilty, innocent = enqueued(fleet.engine, fleet.tenant_id, Say("guilty"), Say("innocent"))
+    execute(fleet.engine, "UPDATE jobs SET crashes = 1")
+    at_work, go_on = threading.Event(), threading.Event()
+
+    def act(word: str, _: JobContext) -> None:
+        at_work.set()
+        assert go_on.wait(10)
+
+    plain(act)
+    # When one of them runs, and the bell of the other is heard
+    thread = threading.Thread(target=fleet.executor.run_bundle, args=("test.say", [guilty.hex]))
+    thread.start()
+    assert at_work.wait(10)
+    fleet.executor.run_bundle("test.say", [innocent.hex])
+    # Then the other is not there when this process dies
+    eventually(lambda: the_job(fleet.engine, innocent).state == "queued")
+    assert the_job(fleet.engine, innocent).attempt == 0
+    go_on.set()
+    thread.join(10)
+    eventually(lambda: the_job(fleet.engine, guilty).state == "succeeded")
+    make_due(fleet.engine)
+    fleet.ring([innocent])
+    assert the_job(fleet.engine, innocent).state == "succeeded"

@@ -23,7 +23,7 @@ from domain.jobs.controls import Control, limit, pause, resume
 from domain.jobs.finish import plain_finish_of
 from domain.jobs.kind import KINDS, JobArgs, kind_of_class
 from domain.jobs.outbox import enqueue, new_job
-from domain.jobs.relay_bell import RELAY_BELL
+from domain.jobs.relay_bell import RELAY_BELL, Hint, hint_in, relay_bell
 from domain.jobs.rescue import recount_lanes, take_over_expired
 from domain.jobs.retry_policy import Snoozed
 from domain.lanes.lanes import open_lane
@@ -724,3 +724,55 @@ def test_a_relay_with_nothing_to_do_wakes_by_its_bell(
     assert redis.llen(RELAY_BELL) == 0
     errands(engine, tenant_id, 1)
     assert one.turn() == 1
+
+
+def test_a_hint_is_rung_without_a_look_when_its_flow_was_empty(
+    engine: Engine, redis: Redis, tenant_id: UUID, start_relay: StartRelay
+) -> None:
+    one = start_relay()
+    enqueued(engine, tenant_id, Errand())
+    assert [one.ring_once(), one.ring_once()] == [1, 0]
+    claimed(engine, rung(redis))
+    redis.delete(bell_list(QUEUE))
+    one.ring_once()  # the flow is known, and empty
+    (job_id,) = enqueued(engine, tenant_id, Errand())
+    one._hint = Hint(QUEUE, KIND, tenant_id, [job_id])
+    assert one.ring_once() == 1
+    assert one._may_wait
+    assert rung(redis) == [job_id]
+    # And the pass that follows knows that it has been rung
+    assert one.ring_once() == 0
+
+
+@pytest.mark.parametrize("why", ["unknown flow", "paused kind", "backlog"])
+def test_a_hint_does_not_overtake_what_stands_before_it(
+    engine: Engine, redis: Redis, tenant_id: UUID, start_relay: StartRelay, why: str
+) -> None:
+    one = start_relay()
+    if why != "unknown flow":
+        enqueued(engine, tenant_id, *[Errand()] * (3 if why == "backlog" else 1))
+        one.ring_once()
+        if why == "paused kind":
+            claimed(engine, rung(redis))
+            one.ring_once()
+            with engine.begin() as tx:
+                pause(tx, "kind", KIND, "test")
+    redis.delete(bell_list(QUEUE))
+    one._hint = Hint(QUEUE, KIND, tenant_id, [new_id()])
+    one.ring_once()
+    assert bells_waiting(redis, [QUEUE])[QUEUE] == 0
+
+
+def test_a_garbled_hint_is_a_bell_like_any_other() -> None:
+    assert hint_in(relay_bell(None)) is hint_in(b"1") is hint_in(b"\xff") is hint_in(b'["a"]') is None
+
+
+def test_after_a_thousand_jobs_redis_holds_what_it_held_before(
+    engine: Engine, redis: Redis, tenant_id: UUID, start_relay: StartRelay, crew: Crew
+) -> None:
+    one, before = start_relay(), set(redis.keys())
+    enqueued(engine, tenant_id, *[Errand()] * 1_000)
+    while crew.hear() or one.ring_once():
+        crew.finish()
+    assert scalar(engine, "SELECT count(*) FROM jobs WHERE state = 'succeeded'") == 1_000
+    assert set(redis.keys()) == before

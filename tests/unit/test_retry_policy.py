@@ -166,11 +166,6 @@ def test_the_first_crash_is_tried_again_at_once_and_the_second_after_a_pause() -
     assert second > NOW
 
 
-def test_jobs_that_crashed_together_twice_come_back_apart() -> None:
-    waits = [decide(2, 9, Crashed(2), Backoff(), NOW, jitter).due_at for jitter in (0.0, 0.5, 0.9)]
-    assert len(set(waits)) == 3
-
-
 def test_a_crash_on_the_last_attempt_spends_the_allowance() -> None:
     """Else a mail whose worker is killed after the server took it could go out more often than it has attempts."""
     decision = decided(Crashed(1), attempt=3, max_attempts=3)

@@ -20,7 +20,7 @@ from workers.registry import handles
 def mail_order_confirmed(args: MailOrderConfirmed, ctx: JobContext) -> None:
     order, lines = _load(args.order_id, ctx)
     bought = "\n".join(
-        f"  {line.quantity} x {line.sku} at {to_major(line.unit_price, order.currency)} {order.currency}"
+        f"  {line.quantity} x {_named(line)} at {to_major(line.unit_price, order.currency)} {order.currency}"
         for line in lines
     )
     total = f"{to_major(order.total, order.currency)} {order.currency}"
@@ -31,9 +31,14 @@ def mail_order_confirmed(args: MailOrderConfirmed, ctx: JobContext) -> None:
 @handles(MailOrderRejected)
 def mail_order_rejected(args: MailOrderRejected, ctx: JobContext) -> None:
     order, lines = _load(args.order_id, ctx)
-    wanted = ", ".join(f"{line.quantity} x {line.sku}" for line in lines)
+    wanted = ", ".join(f"{line.quantity} x {_named(line)}" for line in lines)
     text = f"We are sorry: your order {order.id} ({wanted}) cannot be served, because we are out of stock.\n"
     _send(ctx, order, f"Your order {order.id} cannot be served", text)
+
+
+def _named(line: Row[Any]) -> str:
+    """As the customer knew it when ordering, whatever the product is called today."""
+    return f"{line.name} ({line.sku})" if line.name else str(line.sku)
 
 
 def _load(order_id: UUID, ctx: JobContext) -> tuple[Row[Any], list[Row[Any]]]:
