@@ -36,8 +36,8 @@ from workers.tally import count_claimed, count_ended
 logger = log(__name__)
 
 _UNKNOWN_TIMEOUT_S = 60.0
-#: How long a job that was in a crash waits when another such job runs in the process that claimed it.
-SUSPECT_S = 0.2
+#: How long the bell of a job that was in a crash waits for another such job to end. Then it rings again later.
+LONE_WAITS_S = 1.0
 
 
 class Executor:
@@ -47,31 +47,43 @@ class Executor:
         self._resources, self._recorder, self._worker_id = resources, recorder, worker_id
         self._claims = claims.execution_options(isolation_level="AUTOCOMMIT")
         self._loop = asyncio.new_event_loop()
-        self._suspect = Lock()
+        self._lone = Lock()
         self.stopping = False
         self._loop_thread = Thread(target=self._loop.run_forever, name="event-loop", daemon=True)
         self._loop_thread.start()
 
     def run_bundle(self, kind: str, ids: Sequence[str]) -> None:  # noqa: ARG002  # the rows know their kind
         """The jobs of this bell that were really due are run and their outcomes recorded. Never raises for a job."""
-        lease_id = new_id()
-        jobs = self._claim([UUID(hex=word) for word in ids], lease_id)
-        if any(job.crashes for job in jobs):
-            self._run_suspects(jobs, lease_id)
-        else:
-            self._run_jobs(jobs, lease_id)
+        found = [UUID(hex=word) for word in ids]
+        may_be_lone = len(found) == 1
+        if may_be_lone and self._lone.acquire(blocking=False):
+            return self._run_lone(found)
+        if not self._run_claimed(found) and may_be_lone and self._lone.acquire(timeout=LONE_WAITS_S):
+            return self._run_lone(found)
+        return None
 
-    def _run_suspects(self, jobs: list[ClaimedJob], lease_id: UUID) -> None:
-        """One at a time in this process: when the guilty one takes it down again, no other suspect goes with it."""
-        if self._suspect.acquire(blocking=False):
-            try:
-                self._run_jobs(jobs, lease_id)
-            finally:
-                self._suspect.release()
-        else:
-            self._resources.holdings.hold(jobs, _UNKNOWN_TIMEOUT_S, lease_id)
-            for job in jobs:
-                self._record(job, Snoozed(SUSPECT_S, "another suspect runs here", handed_back=True))
+    def _run_claimed(self, ids: Sequence[UUID]) -> bool:
+        """Those that may run beside others. False when there were none."""
+        lease_id = new_id()
+        jobs = self._claim(ids, lease_id, lone=False)
+        self._run_jobs(jobs, lease_id)
+        return bool(jobs)
+
+    def _run_lone(self, ids: Sequence[UUID]) -> None:
+        """A job that was in a crash is not even claimed beside another such: else the innocent go down with the guilty.
+
+        Called with `_lone` held, which any other job gives back at once.
+        """
+        lease_id, is_held = new_id(), True
+        try:
+            jobs = self._claim(ids, lease_id, lone=True)
+            if not any(job.crashes for job in jobs):
+                self._lone.release()
+                is_held = False
+            self._run_jobs(jobs, lease_id)
+        finally:
+            if is_held:
+                self._lone.release()
 
     def _run_jobs(self, jobs: list[ClaimedJob], lease_id: UUID) -> None:
         for name in {job.kind for job in jobs}:  # a forged bell may mix kinds
@@ -108,11 +120,11 @@ class Executor:
             await asyncio.wait(unfinished, timeout=2)
         await self._resources.http.close()
 
-    def _claim(self, ids: Sequence[UUID], lease_id: UUID) -> list[ClaimedJob]:
+    def _claim(self, ids: Sequence[UUID], lease_id: UUID, *, lone: bool) -> list[ClaimedJob]:
         if self.stopping:
             return []
         try:
-            jobs = self._start(ids, lease_id)
+            jobs = self._start(ids, lease_id, lone)
         except (DBAPIError, PoolTimeout) as error:
             logger.warning("claim.failed", jobs=len(ids), error=type(error).__name__)
             return []  # nothing was claimed and they ring again, or their leases run out
@@ -120,16 +132,16 @@ class Executor:
         self._resources.announce(job.id for job in jobs)
         return jobs
 
-    def _start(self, ids: Sequence[UUID], lease_id: UUID) -> list[ClaimedJob]:
+    def _start(self, ids: Sequence[UUID], lease_id: UUID, lone: bool) -> list[ClaimedJob]:
         try:
             with self._claims.connect() as connection:
-                return start_if_due(connection, ids, self._worker_id, lease_id=lease_id)
+                return start_if_due(connection, ids, self._worker_id, lease_id=lease_id, lone=lone)
         except DBAPIError as error:
             if not error.connection_invalidated:
                 raise
         # PostgreSQL was restarted since this connection was used. What a lost reply started, its lease gives back.
         with self._claims.connect() as connection:
-            return start_if_due(connection, ids, self._worker_id, lease_id=lease_id)
+            return start_if_due(connection, ids, self._worker_id, lease_id=lease_id, lone=lone)
 
     def _run_kind(self, name: str, jobs: list[ClaimedJob], lease_id: UUID) -> None:
         try:

@@ -51,6 +51,7 @@ _START = f"""
     WITH gone AS (
         DELETE FROM outbox
          WHERE job_id = ANY(CAST(:ids AS uuid[])) AND (rings > 0 OR due_at <= clock_timestamp())
+           AND (NOT alone OR :lone)
      RETURNING job_id),
     started AS (
         UPDATE jobs SET state = 'running', claim = claim + 1, attempt = attempt + 1, version = version + 1,
@@ -71,18 +72,24 @@ _CLAIMED_JOBS = msgspec.json.Decoder(list[ClaimedJob])
 
 
 def start_if_due(
-    tx: Connection, ids: Sequence[UUID], worker_id: UUID, *, lease_id: UUID | None = None, lease_s: float = LEASE_S
+    tx: Connection,
+    ids: Sequence[UUID],
+    worker_id: UUID,
+    *,
+    lease_id: UUID | None = None,
+    lease_s: float = LEASE_S,
+    lone: bool = True,
 ) -> list[ClaimedJob]:
     """Those of `ids` that were waiting and due are running under new claims and one lease; their obligations ended.
 
-    One statement. The others are left alone: already running, finished, cancelled, not yet due, or unknown. A crash
-    before the commit leaves everything as it was, and the outbox rows ring again.
+    One statement. The others are left alone: already running, finished, cancelled, not yet due, or unknown; and those
+    that travel alone, unless `lone`. A crash before the commit leaves everything as it was, and the rows ring again.
     """
     if not ids:
         return []
     # In order, so that overlapping bundles do not deadlock.
     claim = {"ids": uuid_array(sorted(ids)), "worker_id": worker_id, "lease_id": lease_id or new_id()}
-    claimed = tx.execute(within(_START, ids), {**claim, "lease_s": lease_s}).scalar()
+    claimed = tx.execute(within(_START, ids), {**claim, "lease_s": lease_s, "lone": lone}).scalar()
     return _CLAIMED_JOBS.decode(claimed) if claimed else []
 
 

@@ -38,8 +38,10 @@ def cancel_unless_finished(tx: Connection, tenant_id: UUID, job_id: UUID, *, loo
     waits = lock_obligation(tx, job_id) or looks <= 1
     if waits and (row := tx.execute(within(_CANCEL_WAITING, [job_id]), job).first()):
         return FinishedJob(*row)
-    if tx.execute(within(_ASK_RUNNING, [job_id]), job).rowcount:
-        return None
+    with tx.begin_nested() as look:
+        if tx.execute(within(_ASK_RUNNING, [job_id]), job).rowcount:
+            return None
+        look.rollback()  # a row that was waited for in vain stays locked otherwise, before its outbox row
     state = tx.execute(_STATE, job).scalar()
     if state is None:
         raise NotFound(resource="Job")
