@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 import msgspec
 from sqlalchemy import Connection, Engine
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DBAPIError
 
 from domain.database import database_clock
 from domain.jobs import results, retention
@@ -19,6 +19,8 @@ from domain.jobs.unique import forget_expired_keys
 
 #: The lock was not to be had in time, or was part of a deadlock: somebody uses the table, and a later pass tries again.
 _BUSY = {"55P03", "40P01"}
+#: Another pass has dropped the partition between two looks at it: its work is done.
+_GONE = "42P01"
 BATCH = 1_000
 
 
@@ -87,10 +89,12 @@ def _retain_week(engine: Engine, old: OldWeek, done: Retained) -> None:
     try:
         if _detach(engine, old, done):
             _drop(engine, old, done)
-    except OperationalError as error:
-        if getattr(error.orig, "sqlstate", None) not in _BUSY:
+    except DBAPIError as error:
+        sqlstate = getattr(error.orig, "sqlstate", None)
+        if sqlstate in _BUSY:
+            done.postponed.append(old.name)
+        elif sqlstate != _GONE:
             raise
-        done.postponed.append(old.name)
 
 
 def _detach(engine: Engine, old: OldWeek, done: Retained) -> bool:

@@ -84,7 +84,8 @@ def partitions_read(database_url: str, statement: str) -> set[str]:
     """The partitions of `jobs` that this statement reads for two jobs of this week, planned before they are known."""
     ids = [new_id(), new_id()]
     statement = within(statement, ids).text
-    values = {"ids": ids, "claims": [1, 1], "claim": 1, "lease_s": 8, "worker_id": ids[0], "lease_id": ids[0]}
+    lease = {"lease_s": 8, "lone": True, "worker_id": ids[0], "lease_id": ids[0]}
+    values = {"ids": ids, "claims": [1, 1], "claim": 1, **lease}
     names = list(dict.fromkeys(re.findall(r"(?<!:):(\w+)", statement)))
     numbered = re.sub(r"(?<!:):(\w+)", lambda found: f"${names.index(found[1]) + 1}", statement)
     with psycopg.connect(database_url) as connection:
