@@ -5,6 +5,7 @@ recorded by itself, as soon as it is known.
 """
 
 import asyncio
+import time
 from collections.abc import Sequence
 from threading import Lock, Thread
 from typing import Any
@@ -37,7 +38,7 @@ logger = log(__name__)
 
 _UNKNOWN_TIMEOUT_S = 60.0
 #: How long the bell of a job that was in a crash waits for another such job to end. Then it rings again later.
-LONE_WAITS_S = 1.0
+LONE_WAITS_S = 6.0
 
 
 class Executor:
@@ -81,9 +82,17 @@ class Executor:
                 self._lone.release()
                 is_held = False
             self._run_jobs(jobs, lease_id)
+            if is_held:
+                self._wait_until_written(jobs)
         finally:
             if is_held:
                 self._lone.release()
+
+    def _wait_until_written(self, jobs: Sequence[ClaimedJob]) -> None:
+        """What the next such job takes down with it must not be the outcome of this one."""
+        until = time.monotonic() + LONE_WAITS_S
+        while any(self._resources.holdings.holds(job) for job in jobs) and time.monotonic() < until:
+            time.sleep(0.005)
 
     def _run_jobs(self, jobs: list[ClaimedJob], lease_id: UUID) -> None:
         for name in {job.kind for job in jobs}:  # a forged bell may mix kinds

@@ -37,6 +37,12 @@ class Holdings:
     def __len__(self) -> int:
         return len(self._held)
 
+    def holds(self, job: ClaimedJob) -> bool:
+        """Its outcome is not written yet."""
+        with self._lock:
+            held = self._held.get(job.id)
+            return held is not None and held.job.claim == job.claim
+
     def hold(self, jobs: Sequence[ClaimedJob], timeout_s: float, lease_id: UUID) -> None:
         """These jobs were claimed together, under this lease."""
         now = time.monotonic()
