@@ -1,4 +1,4 @@
-"""How ids become bundles of one kind, and bundles bells. Pure."""
+"""How many jobs of a kind travel together, and how ids become bundles."""
 
 from collections.abc import Sequence
 

@@ -62,7 +62,7 @@ class Window:
             if now - self._shrunk_at > LONGEST_WAIT_S:
                 self.size, self._shrunk_at = max(self._smallest, self.size // 2), now
         elif self._was_full and unclaimed <= self.size // 2:
-            grown = min(LARGEST_WINDOW, self.size * GROWTH)
+            grown = self.next_size
             has_grown, self.size, self._was_full = grown > self.size, grown, False
             return has_grown
         return False

@@ -21,7 +21,7 @@ from domain.ids import new_id
 from domain.jobs.attempts import ClaimedJob, start_if_due
 from domain.jobs.due import due_rows, new_flows
 from domain.jobs.finish import FinishedJob, finish_of
-from domain.jobs.kind import KINDS, JobArgs
+from domain.jobs.kind import KINDS, JobArgs, kind_of_class
 from domain.jobs.outbox import enqueue, new_job
 from domain.jobs.retry_policy import Backoff, Ending, decide
 from domain.lanes.lanes import SMTP, SMTP_ROOM, open_lane
@@ -39,6 +39,14 @@ from workers.registry import HANDLERS
 Answer = TypeVar("Answer")
 
 SECRET_KEY = bytes(32)
+
+
+@contextmanager
+def known(*payloads: type[JobArgs]) -> Iterator[None]:
+    """The kinds of a test's own are known meanwhile."""
+    with declarations():
+        KINDS.update({kind_of_class(payload).name: kind_of_class(payload) for payload in payloads})
+        yield
 
 
 def a_tenant(engine: Engine, name: str = "acme") -> UUID:

@@ -16,7 +16,7 @@ from domain.ids import new_id
 from domain.jobs.dead_letters import replay_if_open
 from domain.jobs.decision import decided
 from domain.jobs.finish import finish_of
-from domain.jobs.kind import KINDS, JobArgs, kind_of_class
+from domain.jobs.kind import JobArgs
 from domain.jobs.outbox import enqueue, new_job
 from domain.jobs.priority import reprioritise_if_waiting
 from domain.jobs.retry_now import make_due_now_if_waiting
@@ -30,6 +30,7 @@ from tests.integration.builders import (  # noqa: F401  # in place of conftest's
     eventually,
     execute,
     is_obliged,
+    known,
     module_database,
     resources,
     row,
@@ -64,9 +65,7 @@ with declarations():
 
 @pytest.fixture(autouse=True)
 def kinds() -> Iterator[None]:
-    with declarations():
-        for payload in (Say, Total, Echo):
-            KINDS[kind_of_class(payload).name] = kind_of_class(payload)
+    with known(Say, Total, Echo):
         yield
 
 

@@ -15,7 +15,7 @@ from domain.database import connect
 from domain.event_types import OrderCancelled, OrderFailed
 from domain.fleet.workers import Process
 from domain.ids import new_id
-from domain.jobs.kind import KINDS, JobArgs, kind_of_class
+from domain.jobs.kind import JobArgs
 from domain.jobs.outbox import enqueue, new_job
 from domain.jobs.rescue import take_over_expired
 from domain.jobs.retry_policy import Backoff, DependencyDown, PermanentFailure, RetryLater, Snooze
@@ -28,6 +28,7 @@ from tests.integration.builders import (  # noqa: F401  # in place of conftest's
     enqueued,
     eventually,
     execute,
+    known,
     make_due,
     module_database,
     resources,
@@ -106,10 +107,7 @@ class Fleet:
 
 @pytest.fixture
 def kinds() -> Iterator[None]:
-    with declarations():
-        for payload in (Say, Hurry):
-            kind = kind_of_class(payload)
-            KINDS[kind.name] = kind
+    with known(Say, Hurry):
         yield
 
 

@@ -27,7 +27,7 @@ from domain.jobs.groups import (
     enqueue_group,
     forget_groups,
 )
-from domain.jobs.kind import KINDS, JobArgs, kind_of_class
+from domain.jobs.kind import JobArgs
 from domain.jobs.outbox import new_job
 from domain.jobs.partitions import lowest_id_at
 from domain.jobs.queries import JobFilter, get_job, list_jobs
@@ -42,6 +42,7 @@ from tests.integration.builders import (  # noqa: F401  # in place of conftest's
     eventually,
     execute,
     is_obliged,
+    known,
     module_database,
     row,
     rows,
@@ -72,9 +73,7 @@ ENDINGS: dict[str, Ending] = {"succeeded": Succeeded(), "dead": FOR_GOOD}
 
 @pytest.fixture(autouse=True)
 def kinds() -> Iterator[None]:
-    with declarations():
-        for payload in (Part, Whole, OnlyOne):
-            KINDS[kind_of_class(payload).name] = kind_of_class(payload)
+    with known(Part, Whole, OnlyOne):
         yield
 
 

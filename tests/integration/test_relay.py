@@ -21,7 +21,7 @@ from domain.job_kinds import GenerateReport, MailOrderConfirmed, ReserveInventor
 from domain.jobs.attempts import ClaimedJob
 from domain.jobs.controls import Control, limit, pause, resume
 from domain.jobs.finish import plain_finish_of
-from domain.jobs.kind import KINDS, JobArgs, kind_of_class
+from domain.jobs.kind import JobArgs
 from domain.jobs.outbox import enqueue, new_job
 from domain.jobs.relay_bell import RELAY_BELL, Hint, hint_in, relay_bell
 from domain.jobs.rescue import recount_lanes, take_over_expired
@@ -36,6 +36,7 @@ from tests.integration.builders import (  # noqa: F401  # in place of conftest's
     enqueued,
     eventually,
     execute,
+    known,
     module_database,
     rows,
     scalar,
@@ -63,10 +64,7 @@ with declarations():  # known while a test of this module runs, see `kinds`
 
 @pytest.fixture(autouse=True)
 def kinds() -> Iterator[None]:
-    with declarations():
-        for payload in (Errand, Chore):
-            kind = kind_of_class(payload)
-            KINDS[kind.name] = kind
+    with known(Errand, Chore):
         yield
 
 

@@ -16,7 +16,7 @@ from domain.invariants import INVARIANTS, violations_of
 from domain.jobs.dead_letters import replay_edited_if_open, replay_if_open
 from domain.jobs.decision import decided
 from domain.jobs.finish import finish_of
-from domain.jobs.kind import KINDS, JobArgs, kind_of_class
+from domain.jobs.kind import JobArgs
 from domain.jobs.outbox import NewJob, enqueue, new_job
 from domain.jobs.retry_policy import Ending, Errored, Snoozed, Succeeded
 from domain.jobs.unique import forget_expired_keys
@@ -29,6 +29,7 @@ from tests.integration.builders import (  # noqa: F401  # in place of conftest's
     eventually,
     execute,
     is_obliged,
+    known,
     module_database,
     scalar,
     the_job,
@@ -59,9 +60,7 @@ ENDINGS: dict[str, Ending] = {"succeeded": Succeeded(), "dead": FOR_GOOD}
 
 @pytest.fixture(autouse=True)
 def kinds() -> Iterator[None]:
-    with declarations():
-        for payload in (Sync, Remind, Say):
-            KINDS[kind_of_class(payload).name] = kind_of_class(payload)
+    with known(Sync, Remind, Say):
         yield
 
 
