@@ -37,8 +37,10 @@ from workers.tally import count_claimed, count_ended
 logger = log(__name__)
 
 _UNKNOWN_TIMEOUT_S = 60.0
-#: How long the bell of a job that was in a crash waits for another such job to end. Then it rings again later.
-LONE_WAITS_S = 6.0
+#: How long the bell of a job that was in a crash waits for another such job to end. Then it rings again later; not
+#: before, so that no two threads wait for one job.
+LONE_WAITS_S = 0.9
+_WRITTEN_WITHIN_S = 6.0
 
 
 class Executor:
@@ -90,7 +92,7 @@ class Executor:
 
     def _wait_until_written(self, jobs: Sequence[ClaimedJob]) -> None:
         """What the next such job takes down with it must not be the outcome of this one."""
-        until = time.monotonic() + LONE_WAITS_S
+        until = time.monotonic() + _WRITTEN_WITHIN_S
         while any(self._resources.holdings.holds(job) for job in jobs) and time.monotonic() < until:
             time.sleep(0.005)
 

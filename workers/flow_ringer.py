@@ -14,7 +14,7 @@ from domain.jobs.due import FlowKey, due_rows, new_flows, standing
 from domain.jobs.relay_bell import Hint
 from workers.broker import HIGH_WATER_BELLS, bell, bell_list, bells_waiting
 from workers.bundle_rules import bundles_of, most_in_bundle, run_together
-from workers.flows import MOST_EMPTY, REMEMBER_EMPTY_S, Flow, Waiting, Window, evenly
+from workers.flows import LOST_AFTER_S, MOST_EMPTY, REMEMBER_EMPTY_S, Flow, Waiting, Window, evenly
 from workers.limits import Limits
 from workers.tally import count_rings
 
@@ -124,13 +124,21 @@ class FlowRinger:
     def _read(self, turn: Mapping[Kind, Sequence[Flow]]) -> dict[Kind, list[Waiting]]:
         flows = [flow for mates in turn.values() for flow in mates]
         limits = [self._limit(kind, flow, mates) for kind, mates in turn.items() for flow in mates]
-        starts = [flow.start_of_scan(time.monotonic()) for flow in flows]
+        now = time.monotonic()
+        starts = [flow.start_of_scan(now) for flow in flows]
+        empty = self._emptied({flow.key.queue for flow in flows if flow.longest_wait_s(now) >= LOST_AFTER_S})
         rows = due_rows(self._connection, [flow.key for flow in flows], starts, limits)
         now = time.monotonic()
         waiting: dict[Kind, list[Waiting]] = {}
         for flow, read in zip(flows, rows, strict=True):
-            waiting.setdefault((flow.key.queue, flow.key.kind), []).append(flow.read(read, now))
+            waiting.setdefault((flow.key.queue, flow.key.kind), []).append(
+                flow.read(read, now, list_is_empty=flow.key.queue in empty)
+            )
         return waiting
+
+    def _emptied(self, queues: set[str]) -> set[str]:
+        depths = bells_waiting(self._redis, queues) if queues else {}
+        return {queue for queue, depth in depths.items() if not depth}
 
     def _look_for_unseen(self, turn: Mapping[Kind, Sequence[Flow]], limits: Limits) -> None:
         """A cap counts those too that were rung and now stand behind more urgent ones than were read."""

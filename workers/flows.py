@@ -24,6 +24,9 @@ BELLS_PER_WINDOW = 16
 #: back this far; once in a while one looks back all the way.
 LOOK_BACK = timedelta(seconds=1)
 LOOK_BACK_ALL_EVERY_S = 15.0
+#: A bell is heard and claimed within milliseconds. Where it lies no more, and nobody has claimed for this long, it went
+#: down with who heard it.
+LOST_AFTER_S = 1
 #: An empty flow is remembered this long, since looking for it anew costs more than looking into it.
 REMEMBER_EMPTY_S = 30.0
 MOST_EMPTY = 256
@@ -37,10 +40,10 @@ class Ring(msgspec.Struct, frozen=True):
     at: float
     times: int
 
-    def is_over(self, now: float) -> bool:
-        """Nobody has claimed it for so long that it rings again."""
-        visibility_s = min(LONGEST_VISIBILITY_S, FIRST_VISIBILITY_S << min(self.times - 1, 4))
-        return now - self.at >= visibility_s
+    def is_over(self, now: float, *, list_is_empty: bool = False) -> bool:
+        """Nobody has claimed it for so long that it rings again: sooner when no bell lies in the list of its queue."""
+        first_s = LOST_AFTER_S if list_is_empty else FIRST_VISIBILITY_S
+        return now - self.at >= min(LONGEST_VISIBILITY_S, first_s * 2 ** min(self.times - 1, 6))
 
 
 class Window:
@@ -107,7 +110,7 @@ class Flow:
         self._lapsed: dict[str, Ring] = {}
         #: Rung, and not among what the last pass read: claimed, or behind more urgent ones.
         self.unseen: dict[str, Ring] = {}
-        self.had_rows = True
+        self.had_rows, self._list_is_empty = True, False
         self._since = _EVER
         self._looked_back_at = self.served_at = self.seen_at = now
 
@@ -118,9 +121,12 @@ class Flow:
             return _EVER
         return self._since
 
-    def read(self, rows: DueRows, now: float) -> Waiting:
-        """Takes in what a pass read: answers who may ring now. Rows that are missing are taken for claimed."""
-        self.served_at = now
+    def read(self, rows: DueRows, now: float, *, list_is_empty: bool = False) -> Waiting:
+        """Takes in what a pass read: answers who may ring now. Rows that are missing are taken for claimed.
+
+        `list_is_empty`: no bell lay in the list of this queue just before the rows were read.
+        """
+        self.served_at, self._list_is_empty = now, list_is_empty
         self._since = (rows.oldest or rows.read_at) - LOOK_BACK
         self.had_rows = rows.oldest is not None
         if self.had_rows:
@@ -133,7 +139,7 @@ class Flow:
 
     def note_standing(self, ids: Iterable[str], now: float) -> None:
         """These of the unseen have not been claimed: they are rung as before."""
-        self.rung |= {job_id: self.unseen[job_id] for job_id in ids if not self.unseen[job_id].is_over(now)}
+        self.rung |= {job_id: self.unseen[job_id] for job_id in ids if not self._may_ring(self.unseen[job_id], now)}
 
     def _unrung(self, ids: Sequence[str], before: Mapping[str, Ring], now: float) -> list[str]:
         unrung = []
@@ -141,12 +147,15 @@ class Flow:
             ring = before.get(job_id)
             if ring is None:
                 unrung.append(job_id)
-            elif ring.is_over(now):
+            elif self._may_ring(ring, now):
                 unrung.append(job_id)
                 self._lapsed[job_id] = ring
             else:
                 self.rung[job_id] = ring
         return unrung
+
+    def _may_ring(self, ring: Ring, now: float) -> bool:
+        return ring.is_over(now, list_is_empty=self._list_is_empty)
 
     def note_rung(self, ids: Iterable[str], now: float) -> int:
         """They ring now. Answers how many of them had rung before."""

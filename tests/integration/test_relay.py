@@ -629,9 +629,39 @@ def test_after_a_flushall_what_was_rung_rings_again_when_its_time_is_over_and_no
     one.ring_once()
     redis.flushall()
     assert [one.ring_once(), depth(redis)] == [0, 0]
-    monkeypatch.setattr(flows, "FIRST_VISIBILITY_S", 0)
+    _let_time_pass(monkeypatch, 1.0)
     assert one.ring_once() == 5
     assert sorted(rung(redis)) == sorted(ids)
+
+
+def test_a_bell_that_went_down_with_its_worker_rings_again_soon_and_one_that_still_lies_there_does_not(
+    engine: Engine, redis: Redis, tenant_id: UUID, start_relay: StartRelay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given two bells
+    lost, waiting = errands(engine, tenant_id, 2)
+    one = start_relay()
+    one.ring_once()
+    # When a worker has taken one of them down with it, and all others are busy
+    assert redis.lpop(bell_list(QUEUE))
+    _let_time_pass(monkeypatch, 1.0)
+    assert [one.ring_once(), rung(redis)] == [0, [waiting]]
+    # And when the other has been claimed too
+    assert redis.lpop(bell_list(QUEUE))
+    assert claimed(engine, [waiting])
+    # Then the lost one rings again
+    assert [one.ring_once(), rung(redis)] == [1, [lost]]
+    # But the more often it did, the later
+    assert redis.lpop(bell_list(QUEUE))
+    _let_time_pass(monkeypatch, 1.0)
+    assert one.ring_once() == 0
+    _let_time_pass(monkeypatch, 1.0)
+    assert one.ring_once() == 1
+
+
+def _let_time_pass(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+    """The relay's clock goes on by so much. Its pauses are not longer for it."""
+    passed = time.monotonic
+    monkeypatch.setattr(time, "monotonic", lambda: passed() + seconds)
 
 
 def test_rows_stay_due_while_redis_is_away_and_ring_when_it_is_back(

@@ -122,6 +122,13 @@ def test_a_bell_that_nobody_heard_rings_again_after_7_seconds_then_ever_later_up
         assert [ring.is_over(100.0 + visibility_s - 0.01), ring.is_over(100.0 + visibility_s)] == [False, True]
 
 
+def test_a_bell_that_lies_nowhere_any_more_rings_again_after_1_second_then_ever_later_up_to_60() -> None:
+    for times, visibility_s in enumerate((1, 2, 4, 8, 16, 32, 60, 60, 60), start=1):
+        ring = Ring(100.0, times)
+        after = (100.0 + visibility_s - 0.01, 100.0 + visibility_s)
+        assert [ring.is_over(now, list_is_empty=True) for now in after] == [False, True]
+
+
 def rows_of(*ids: str, alone: tuple[str, ...] = (), oldest: datetime | None = NOW) -> DueRows:
     return DueRows(list(ids), list(alone), oldest if ids or alone else None, NOW + timedelta(minutes=1))
 
