@@ -1,5 +1,6 @@
 """Who is calling: an API key as `X-API-Key` or `Authorization: Bearer`, before anything else of the request is read."""
 
+import hashlib
 import time
 from typing import Any
 
@@ -26,27 +27,28 @@ class KeyRing:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._known: dict[KeyParts, tuple[float, Caller]] = {}
+        self._known: dict[bytes, tuple[float, Caller]] = {}  # by hash: no key is kept
 
     async def caller(self, key: str) -> Caller:
         """Who this key speaks for. Raises Unauthenticated, or DependencyUnavailable when nobody can tell in time."""
+        hashed = hashlib.sha256(key.encode()).digest()
+        remembered = self._known.get(hashed)
+        if remembered is not None and time.monotonic() - remembered[0] < REMEMBER_S:
+            return remembered[1]
         parts = parse_key(key)
         if parts is None:
             raise Unauthenticated
-        remembered = self._known.get(parts)
-        if remembered is not None and time.monotonic() - remembered[0] < REMEMBER_S:
-            return remembered[1]
         try:
             with anyio.fail_after(_LOOK_UP_WITHIN_S):
                 found = await anyio.to_thread.run_sync(self._find, parts, abandon_on_cancel=True)
         except TimeoutError:
             raise DependencyUnavailable from None
         if found is None:
-            self._known.pop(parts, None)
+            self._known.pop(hashed, None)
             raise Unauthenticated
         if len(self._known) >= _MOST_REMEMBERED:
             self._known.clear()
-        self._known[parts] = (time.monotonic(), found)
+        self._known[hashed] = (time.monotonic(), found)
         return found
 
     def _find(self, parts: KeyParts) -> Caller | None:

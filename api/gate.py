@@ -19,7 +19,8 @@ from api.violations import violations_of
 async def admit(request: Request[Any, Any, Any]) -> None:
     """Raises ValidationException for a parameter; BodyInvalid, or SerializationException, for the body."""
     handler = request.route_handler
-    _refuse_parameters(request, _declared(handler))
+    if request.scope["query_string"]:
+        _refuse_parameters(request, _declared(handler))
     if handler.parsed_data_field is not None:
         refuse(*violations_of(await request.body(), handler.parsed_data_field.annotation))
 

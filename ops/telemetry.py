@@ -3,15 +3,17 @@
 A leaf: imports nothing of ours. Logs are one JSON object per line; they never carry a secret, an address or a payload.
 """
 
+import json
 import logging
 import sys
 from bisect import bisect_left
-from collections.abc import Iterator, MutableMapping, Sequence
+from collections.abc import Callable, Iterator, MutableMapping, Sequence
 from functools import lru_cache
 from itertools import accumulate
 from threading import Lock
 from typing import Any
 
+import msgspec
 import structlog
 from prometheus_client import REGISTRY, Counter, Gauge, Histogram
 from prometheus_client.core import HistogramMetricFamily, Metric
@@ -99,7 +101,7 @@ def configure_logging(*, level: str, log_format: str, process: str, environment:
     ]
     # Plain tracebacks: those with local variables would show secrets and addresses.
     rendered: list[Any] = (
-        [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+        [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(json_line)]
         if log_format == "json"
         else [
             without_repetition,
@@ -124,6 +126,14 @@ def configure_logging(*, level: str, log_format: str, process: str, environment:
     for chatty in ("dramatiq", "aiohttp.access", "mail.log", "granian.access", "_granian"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
     BUILD.labels(version).set(1)
+
+
+def json_line(event: dict[str, Any], default: Callable[[object], str]) -> str:
+    """The event as JSON in ASCII, so that no encoding of stdout can refuse it. `default` says what JSON cannot."""
+    try:
+        return str(msgspec.json.encode(event, enc_hook=default), "ascii")
+    except (UnicodeError, TypeError):  # letters beyond ASCII, half characters, keys that are no text: rare, and slower
+        return json.dumps(event, default=default)
 
 
 def without_repetition(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

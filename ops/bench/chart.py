@@ -93,7 +93,7 @@ def _drawn(panel: Panel, top: int) -> list[str]:
     parts = [_text(MARGIN, top + 16, panel.title, "title")]
     for row, bar in enumerate(panel.bars):
         y = top + TITLE + row * ROW
-        width, is_ours = max(1.0, bar.value / most * BARS), bar.label == OURS
+        width, is_ours = max(1.0, bar.value / most * BARS), bar.label.partition(",")[0] == OURS
         line, strong = y + BAR - 3, " strong" if is_ours else ""
         shade = "ours" if is_ours else "theirs"
         parts += [

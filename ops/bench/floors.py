@@ -21,11 +21,11 @@ import ops.server
 from api.auth import KeyRing
 from api.ingress import Ingress
 from domain.database import connect
-from domain.errors import LongshoreError, Unauthenticated
+from domain.errors import LongshoreError
 from domain.ids import new_id
 from domain.jobs.relay_bell import Hint
 from domain.orders.intake import AcceptedOrder, IntakeOrder, accept_orders
-from domain.tenants.key_rules import parse_key
+from domain.tenants.key_rules import KeyParts, parse_key
 from domain.tenants.keys import Caller
 from ops.settings import Settings, load_settings
 
@@ -49,12 +49,11 @@ class NoDatabase(Ingress):
 
 
 class OneTransactionEach(Ingress):
-    """Every order has a statement and a commit of its own."""
+    """Every order has a transaction of its own, as any handler has that stores something."""
 
     def __init__(self, engine: Engine, committed: Callable[[Hint | None], None]) -> None:
-        pooled = connect(os.environ["DATABASE_URL"], process="ingress", pool_size=CONNECTIONS)
         super().__init__(engine, committed)
-        self._each = pooled.execution_options(isolation_level="AUTOCOMMIT")
+        self._each = connect(os.environ["DATABASE_URL"], process="ingress", pool_size=CONNECTIONS)
         self._threads = ThreadPoolExecutor(CONNECTIONS)
 
     async def __aenter__(self) -> "OneTransactionEach":
@@ -72,23 +71,19 @@ class OneTransactionEach(Ingress):
         return answer
 
     def _store_one(self, order: IntakeOrder) -> AcceptedOrder | LongshoreError:
-        with self._each.connect() as connection:
-            return accept_orders(connection, [order])[0]
+        with self._each.begin() as tx:
+            return accept_orders(tx, [order])[0]
 
 
 class OneKey(KeyRing):
     """Knows a single key without asking the database."""
 
     def __init__(self, key: str, tenant_id: UUID) -> None:
-        parts = parse_key(key)
-        if parts is None:
-            raise ValueError(f"{API_KEY} is no key")
-        self._parts, self._caller = parts, Caller(tenant_id, parts.id, frozenset({"api"}))
+        super().__init__(connect(os.environ["DATABASE_URL"], process="api"))  # which nobody asks
+        self._key, self._tenant_id = parse_key(key), tenant_id
 
-    async def caller(self, key: str) -> Caller:
-        if parse_key(key) != self._parts:
-            raise Unauthenticated
-        return self._caller
+    def _find(self, parts: KeyParts) -> Caller | None:
+        return Caller(self._tenant_id, parts.id, frozenset({"api"})) if parts == self._key else None
 
 
 def no_database(settings: Settings, schema: str | None = None) -> Litestar:
