@@ -95,7 +95,10 @@ class Relay:
             return 0
         if self._flows is None:
             self._flows = FlowRinger(self._leadership.connection, self._redis)
-        limits, hint, self._hint = self._limits(), self._hint, None
+        hint, self._hint = self._hint, None
+        if hint is None:  # who is told what is due shall not wait for this: a pass follows every hint
+            self._read_controls()
+        limits = Limits(self._controls, self._buckets, time.monotonic())
         hinted = self._flows.ring_hinted(hint, limits) if hint else []
         self._untold += hinted
         # The hinted jobs go first; the whole pass, which finds whatever else is due, follows within moments.
@@ -111,11 +114,10 @@ class Relay:
             logger.info("outbox.rung", rows=len(told), request_ids=self._request_ids(told))
         return len(rung)
 
-    def _limits(self) -> Limits:
+    def _read_controls(self) -> None:
         now = time.monotonic()
         if now - self._controls_read_at > _CONTROLS_EVERY_S:
             self._controls, self._controls_read_at = read_controls(self._leadership.connection), now
-        return Limits(self._controls, self._buckets, now)
 
     def _request_ids(self, rung: Sequence[str]) -> list[str]:
         """Whose requests these jobs serve. Asked only on a quiet system, where a person may be reading along."""
