@@ -5,7 +5,7 @@ from uuid import UUID
 from sqlalchemy import Connection, insert
 
 from domain.ids import new_id
-from domain.tables import audit_log
+from domain.tables.audit import audit_log
 
 
 def record_act(

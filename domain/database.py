@@ -4,7 +4,8 @@ Every session bounds how long it may wait for a lock or sit idle in a transactio
 (SIGSTOP, a lost network) cannot hold rows for ever.
 """
 
-from datetime import datetime
+import time
+from datetime import UTC, datetime
 
 import msgspec
 from psycopg.types.json import set_json_loads
@@ -75,3 +76,24 @@ def database_clock(tx: Connection) -> datetime:
     """The clock that judges what is due and what has expired: one for all, whatever their machines say."""
     now: datetime = tx.execute(select(func.clock_timestamp())).scalar_one()
     return now
+
+
+class DatabaseTime:
+    """The database's clock as this process heard it last, carried on by a clock that nobody sets.
+
+    What a process decides is due, late or parked until then is so by the clock that will judge it, whatever its own
+    machine says. Good to the time that a statement takes. Before anything was heard it is the machine's clock.
+    """
+
+    def __init__(self) -> None:
+        self._ahead_s = datetime.now(UTC).timestamp() - time.monotonic()
+
+    def hear(self, said: datetime) -> None:
+        """The database has just said that it is this time."""
+        self._ahead_s = said.timestamp() - time.monotonic()
+
+    def now(self) -> datetime:
+        return datetime.fromtimestamp(time.monotonic() + self._ahead_s, UTC)
+
+
+database_time = DatabaseTime()

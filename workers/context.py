@@ -4,7 +4,6 @@ import asyncio
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any, Generic, TypeVar
 from uuid import UUID
@@ -13,6 +12,7 @@ import msgspec
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import SQLAlchemyError
 
+from domain.database import database_time
 from domain.event_types import Event
 from domain.events import Occurrence
 from domain.jobs.attempts import ClaimedJob, hold, report_progress_if_held
@@ -229,7 +229,7 @@ def _outcome(mate: BundleJob[Any]) -> Outcome:
 def _time_left_s(job: ClaimedJob, timeout_s: float) -> float:
     if job.deadline_at is None:
         return timeout_s
-    return min(timeout_s, (job.deadline_at - datetime.now(UTC)).total_seconds())
+    return min(timeout_s, (job.deadline_at - database_time.now()).total_seconds())
 
 
 def _request(job: ClaimedJob) -> dict[str, str]:

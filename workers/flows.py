@@ -43,7 +43,7 @@ class Ring(msgspec.Struct, frozen=True):
     def is_over(self, now: float, *, list_is_empty: bool = False) -> bool:
         """Nobody has claimed it for so long that it rings again: sooner when no bell lies in the list of its queue."""
         first_s = LOST_AFTER_S if list_is_empty else FIRST_VISIBILITY_S
-        return now - self.at >= min(LONGEST_VISIBILITY_S, first_s * 2 ** min(self.times - 1, 6))
+        return now - self.at >= min(LONGEST_VISIBILITY_S, first_s << min(self.times - 1, 6))
 
 
 class Window:

@@ -32,7 +32,7 @@ class LaneRinger:
         if len(full) == len(depths):
             return []
         with self._engine.begin() as tx:
-            rows = ring_due_in_lanes(tx, limits.queues() | dict.fromkeys(full, 0), limits.kinds())
+            rows = ring_due_in_lanes(tx, limits.closed(full), limits.allow)
             self._push(rows)
         for name, rung in Counter(row.kind for row in rows).items():
             limits.note_started(name, rung)

@@ -1,13 +1,11 @@
 """The operators' controls, applied to one pass of the relay: what is paused, and how many may still be rung. Pure."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from uuid import UUID
 
 from domain.jobs.controls import Control
-from domain.jobs.due import FlowKey
-
-#: Of a kind that is limited only by its room.
-_MANY = 1_000
+from domain.jobs.due import Closed, FlowKey
 
 
 class Bucket:
@@ -54,23 +52,17 @@ class Limits:
         """A cap stands that counts what is in flight of this flow."""
         return any(control.is_capped for control in self._of(flow.queue, flow.kind))
 
-    def queues(self) -> dict[str, int]:
-        """How many jobs of each capped queue may start now; 0 for a paused one."""
-        queues = {name: control for (scope, name), control in self._controls.items() if scope == "queue"}
-        return {
-            name: 0 if control.paused else max(0, self._free.get(("queue", name), _MANY))
-            for name, control in queues.items()
-            if control.paused or control.max_in_flight
-        }
-
-    def kinds(self) -> dict[str, int]:
-        """How many of each limited kind may start now; 0 for a paused one."""
-        free: dict[str, int] = {}
-        for (scope, name), control in self._controls.items():
-            if scope == "kind" and (control.paused or control.max_in_flight or control.starts_per_second):
-                caps = [self._free[key] for key in (("starts", name), ("kind", name)) if key in self._free]
-                free[name] = 0 if control.paused else min(caps, default=_MANY)
-        return free
+    def closed(self, queues: Sequence[str] = ()) -> Closed:
+        """Who gets nothing in this pass: these queues, what is paused, and what has used up its limit."""
+        full: list[tuple[str, ...]] = [key for key, free in self._free.items() if free <= 0]
+        full += [scope for scope, control in self._controls.items() if control.paused]
+        whole, tenants = ([key for key in full if len(key) == length] for length in (2, 3))
+        return Closed(
+            queues=[*queues, *(name for scope, name in whole if scope == "queue")],
+            kinds=[name for scope, name in whole if scope != "queue"],
+            tenants_of_queues=[(name, tenant_id) for scope, name, tenant_id in tenants if scope == "queue"],
+            tenants_of_kinds=[(name, tenant_id) for scope, name, tenant_id in tenants if scope == "kind"],
+        )
 
     def count(self, in_flight: Mapping[tuple[str, str, UUID], int]) -> None:
         """So many are rung or running, by queue, kind and tenant."""
@@ -83,9 +75,12 @@ class Limits:
             if control.max_in_flight is not None:
                 self._free[control.scope, control.name] = control.max_in_flight - sum(mine.values())
             if control.max_in_flight_per_tenant is not None:
+                theirs: Counter[str] = Counter()
                 for (_, _, tenant), count in mine.items():
-                    key = (control.scope, control.name, str(tenant))
-                    self._free[key] = self._free.get(key, control.max_in_flight_per_tenant) - count
+                    theirs[str(tenant)] += count
+                for tenant_id, count in theirs.items():
+                    key = (control.scope, control.name, tenant_id)
+                    self._free[key] = control.max_in_flight_per_tenant - count
 
     def allow(self, flow: FlowKey, wanted: int) -> int:
         """How many of `wanted` jobs of this flow may be rung; they count from now on."""

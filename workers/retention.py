@@ -1,10 +1,11 @@
-"""One pass of retention: weeks that are over leave whole, strays and expired results row by row. Any number may run.
+"""One pass of retention: weeks that are over leave whole, all else that has expired row by row. Any number may run.
 
 Each step is a transaction of its own and leaves the tables whole: a pass that is killed is taken up by the next, here
 or elsewhere. Two at once take turns by an advisory lock, and one takes up what the other has left of the work.
 """
 
 from datetime import datetime, timedelta
+from uuid import UUID
 
 import msgspec
 from sqlalchemy import Connection, Engine
@@ -13,9 +14,18 @@ from sqlalchemy.exc import DBAPIError
 from domain.database import database_clock
 from domain.jobs import results, retention
 from domain.jobs.groups import forget_groups
-from domain.jobs.partitions import lowest_id_at
 from domain.jobs.retention import OldWeek
 from domain.jobs.unique import forget_expired_keys
+from domain.record_retention import (
+    DEAD_LETTERS,
+    DELIVERIES,
+    EVENTS,
+    Past,
+    Records,
+    count_leaving,
+    delete_records,
+    past_at,
+)
 
 #: The lock was not to be had in time, or was part of a deadlock: somebody uses the table, and a later pass tries again.
 _BUSY = {"55P03", "40P01"}
@@ -35,6 +45,9 @@ class Retained(msgspec.Struct, rename="camel"):
     kept: list[str] = []
     strays_deleted: int = 0
     results_forgotten: int = 0
+    dead_letters_deleted: int = 0
+    events_deleted: int = 0
+    deliveries_deleted: int = 0
 
     def facts(self) -> dict[str, object]:
         """Its fields, for a log line."""
@@ -56,10 +69,15 @@ class Outlook(msgspec.Struct, rename="camel"):
     partitions: list[Preview]
     strays: int
     results: int
+    dead_letters: int
+    events: int
 
 
 def retain(engine: Engine, days: int) -> Retained:
-    """Jobs that finished more than `days` days ago have left. Raises what the database raises, but for a busy lock."""
+    """Jobs that finished more than `days` days ago have left, and after them what they leave behind.
+
+    Raises what the database raises, but for a busy lock.
+    """
     with engine.begin() as tx:
         now = database_clock(tx)
         done = Retained(cutoff=now - timedelta(days=days))
@@ -70,8 +88,7 @@ def retain(engine: Engine, days: int) -> Retained:
         done.strays_deleted += deleted
     for hour in results.hours_with_expiring_results(done.cutoff, now):
         done.results_forgotten += _forget(engine, hour, now)
-    while _forget_control(engine, done.cutoff):
-        pass
+    _retain_records(engine, done)
     return done
 
 
@@ -80,9 +97,13 @@ def foresee(engine: Engine, days: int) -> Outlook:
     with engine.begin() as tx:
         now = database_clock(tx)
         cutoff = now - timedelta(days=days)
-        weeks = [(old.name, retention.contents_of(tx, old, cutoff)) for old in retention.old_weeks(tx, cutoff)]
+        old_weeks = retention.old_weeks(tx, cutoff)
+        weeks = [(old.name, retention.contents_of(tx, old, cutoff)) for old in old_weeks]
         strays, stale = retention.count_expired_strays(tx, cutoff), results.count_expired_results(tx, now)
-    return Outlook(cutoff, [Preview(name, held.rows, held.staying) for name, held in weeks], strays, stale)
+        letters, events = count_leaving(tx, past_at(tx, cutoff, [old.week for old in old_weeks]))
+    return Outlook(
+        cutoff, [Preview(name, held.rows, held.staying) for name, held in weeks], strays, stale, letters, events
+    )
 
 
 def _retain_week(engine: Engine, old: OldWeek, done: Retained) -> None:
@@ -133,10 +154,32 @@ def _delete_strays(engine: Engine, cutoff: datetime) -> int:
         return retention.delete_expired_strays(tx, cutoff, BATCH)
 
 
-def _forget_control(engine: Engine, cutoff: datetime) -> int:
+def _retain_records(engine: Engine, done: Retained) -> None:
+    """What is about jobs leaves after them, events after the dead letters that name them, deliveries after events."""
+    with engine.begin() as tx:
+        past = past_at(tx, done.cutoff)
+    while _forget_control(engine, past):
+        pass
+    done.dead_letters_deleted = _delete_all(engine, DEAD_LETTERS, past)
+    done.events_deleted = _delete_all(engine, EVENTS, past)
+    done.deliveries_deleted = _delete_all(engine, DELIVERIES, past)
+
+
+def _delete_all(engine: Engine, records: Records, past: Past) -> int:
+    deleted, last = 0, UUID(int=0)
+    while True:
+        with engine.begin() as tx:
+            step = delete_records(tx, records, past, last, BATCH)
+        deleted += step.deleted
+        if step.last is None:
+            return deleted
+        last = step.last
+
+
+def _forget_control(engine: Engine, past: Past) -> int:
     """Keys whose period is over, and groups whose waiting job has left."""
     with engine.begin() as tx:
-        return forget_expired_keys(tx, BATCH) + forget_groups(tx, lowest_id_at(cutoff), BATCH)
+        return forget_expired_keys(tx, BATCH) + forget_groups(tx, past.jobs, BATCH)
 
 
 def _forget(engine: Engine, hour: results.Hour, now: datetime) -> int:

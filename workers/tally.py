@@ -2,8 +2,8 @@
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
 
+from domain.database import database_time
 from domain.jobs.attempts import ClaimedJob
 from ops.telemetry import JOB_ATTEMPTS, JOB_DURATION, JOB_WAIT, OUTBOX_RINGS
 
@@ -18,7 +18,7 @@ def count_ended(ended: Sequence[tuple[ClaimedJob, str]]) -> None:
     """How each of these attempts ended, by its outcome, and how long it took from its claim."""
     for (kind, outcome), count in Counter((job.kind, outcome) for job, outcome in ended).items():
         JOB_ATTEMPTS.labels(kind, outcome).inc(count)
-    now = datetime.now(UTC)
+    now = database_time.now()
     for kind, mates in _by_kind(job for job, _ in ended).items():
         JOB_DURATION.observe_all(kind, [(now - job.started_at).total_seconds() for job in mates])
 

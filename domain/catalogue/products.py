@@ -10,7 +10,8 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 from domain.errors import DuplicateResource, NotFound
 from domain.ids import new_id
 from domain.inventory.stock import Movement, move_stock
-from domain.tables import products, stock
+from domain.tables.catalogue import products
+from domain.tables.inventory import stock
 
 _WITH_STOCK: Select[Any] = select(
     products.c.id,

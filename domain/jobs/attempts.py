@@ -11,6 +11,7 @@ from uuid import UUID
 import msgspec
 from sqlalchemy import Connection, text
 
+from domain.database import database_time
 from domain.ids import new_id
 from domain.jobs.partitions import within
 
@@ -90,7 +91,10 @@ def start_if_due(
     # In order, so that overlapping bundles do not deadlock.
     claim = {"ids": uuid_array(sorted(ids)), "worker_id": worker_id, "lease_id": lease_id or new_id()}
     claimed = tx.execute(within(_START, ids), {**claim, "lease_s": lease_s, "lone": lone}).scalar()
-    return _CLAIMED_JOBS.decode(claimed) if claimed else []
+    jobs = _CLAIMED_JOBS.decode(claimed) if claimed else []
+    if jobs:
+        database_time.hear(jobs[0].started_at)
+    return jobs
 
 
 #: The running jobs, found through the leases that hold them: `jobs` has no index on a column that every job changes.

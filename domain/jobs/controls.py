@@ -92,7 +92,7 @@ _IN_FLIGHT = text(
            SELECT j.queue, j.kind, j.tenant_id FROM ({RUNNING_JOBS}) AS j
             UNION ALL
            SELECT o.queue, o.kind, o.tenant_id FROM lanes AS l JOIN outbox AS o ON o.lane = l.name
-            WHERE l.in_flight > 0 AND o.rings > 0 AND o.due_at > clock_timestamp()) AS in_flight
+            WHERE l.in_flight > 0 AND o.rings > 0 AND o.due_at > now()) AS in_flight
      GROUP BY 1, 2, 3
     """  # noqa: S608  # constants of ours
 )

@@ -20,7 +20,7 @@ from domain.jobs.groups import DISCARDED, REPLAYED, Count, children_of
 from domain.jobs.kind import KINDS, find_kind
 from domain.jobs.outbox import NewJob, enqueue
 from domain.jobs.unique import UniqueKey, hand_over_key, take_keys
-from domain.tables import dead_letters
+from domain.tables.jobs import dead_letters
 
 
 class DeadLetterFilter(msgspec.Struct, frozen=True):

@@ -2,16 +2,17 @@
 
 Rows without a lane lie in flows: one per queue, kind and tenant, each in order of priority and time. Reading a flow
 changes nothing; the relay remembers what it rang (`workers.flows`). Rows with a lane are counted against its room, so
-ringing them moves their `due_at` on.
+ringing them moves their `due_at` on; they lie in flows of their lane.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import datetime
 from uuid import UUID
 
 import msgspec
 from sqlalchemy import Connection, text
 
+from domain.jobs.attempts import uuid_array
 from domain.jobs.priority_rules import LOWEST
 
 #: How long a rung row waits for its claim before it rings again: below 8 s at first, doubling, at most 60 s.
@@ -147,34 +148,55 @@ def _words(ids: str | None) -> list[str]:
     return ids.split(",") if ids else []
 
 
-_RING_DUE_IN_LANES = text(
+# In a lane, too, rows lie in flows, found by a loose index scan: whoever may not start, and lanes that nobody waits in,
+# cost one probe or none, however long their backlog. The flows of a lane share its room evenly.
+_PICK_IN_LANES = text(
     """
-    WITH allowed AS (SELECT * FROM unnest(CAST(:kinds AS text[]), CAST(:limits AS int[])) AS a(kind, most)),
-    allowed_queues AS (
-        SELECT * FROM unnest(CAST(:queues AS text[]), CAST(:queue_limits AS int[])) AS a(queue, most)),
+    WITH RECURSIVE waiting AS (
+        (SELECT lane, queue, kind, tenant_id FROM outbox WHERE lane IS NOT NULL
+          ORDER BY lane, queue, kind, tenant_id LIMIT 1)
+         UNION ALL
+        SELECT o.* FROM waiting AS w CROSS JOIN LATERAL (
+               SELECT lane, queue, kind, tenant_id FROM outbox
+                WHERE lane IS NOT NULL AND (lane, queue, kind, tenant_id) > (w.lane, w.queue, w.kind, w.tenant_id)
+                ORDER BY lane, queue, kind, tenant_id LIMIT 1) AS o),
+    flows AS MATERIALIZED (
+        SELECT w.*, count(*) OVER (PARTITION BY lane) AS mates FROM waiting AS w CROSS JOIN LATERAL (
+               SELECT FROM outbox AS o
+                WHERE o.lane = w.lane AND o.queue = w.queue AND o.kind = w.kind AND o.tenant_id = w.tenant_id
+                  AND due_at <= now()
+                ORDER BY priority DESC, due_at LIMIT 1) AS head
+         WHERE queue <> ALL(CAST(:queues AS text[])) AND kind <> ALL(CAST(:kinds AS text[]))
+           AND (queue, tenant_id) NOT IN (
+               SELECT * FROM unnest(CAST(:full_queues AS text[]), CAST(:tenants_of_queues AS uuid[])))
+           AND (kind, tenant_id) NOT IN (
+               SELECT * FROM unnest(CAST(:full_kinds AS text[]), CAST(:tenants_of_kinds AS uuid[])))),
     open_lanes AS MATERIALIZED (
-        SELECT name, CASE WHEN state = 'parked' THEN 1 ELSE room END - in_flight AS free FROM lanes
-         WHERE queue <> ALL(ARRAY(SELECT queue FROM allowed_queues WHERE most <= 0)) AND state <> 'disabled'
+        SELECT name, last_served, least(CASE WHEN state = 'parked' THEN 1 ELSE room END - in_flight, :limit) AS free
+          FROM lanes
+         WHERE name IN (SELECT lane FROM flows) AND state <> 'disabled'
            AND (parked_until IS NULL OR parked_until <= clock_timestamp())
            AND in_flight < CASE WHEN state = 'parked' THEN 1 ELSE room END
-           AND EXISTS (SELECT FROM outbox WHERE lane = name AND due_at <= now())
          ORDER BY last_served LIMIT :lanes FOR UPDATE SKIP LOCKED),
-    picked AS MATERIALIZED (
-        SELECT o.job_id, o.queue, row_number() OVER (PARTITION BY o.kind) AS nth, allowed.most
-          FROM open_lanes AS l CROSS JOIN LATERAL (
-               SELECT job_id, kind, queue FROM outbox
-                WHERE lane = l.name AND due_at <= now()
-                  AND kind <> ALL(ARRAY(SELECT kind FROM allowed WHERE most <= 0))
-                ORDER BY priority DESC, due_at LIMIT least(l.free, :limit) FOR UPDATE SKIP LOCKED) AS o
-          LEFT JOIN allowed ON allowed.kind = o.kind),
-    kept AS (
-        SELECT job_id, row_number() OVER (PARTITION BY queue) AS nth, allowed_queues.most
-          FROM picked LEFT JOIN allowed_queues USING (queue) WHERE picked.most IS NULL OR nth <= picked.most),
-    rung AS (
+    picked AS (
+        SELECT o.*, l.free, l.last_served, row_number() OVER (PARTITION BY l.name ORDER BY o.due_at) AS nth,
+               row_number() OVER (PARTITION BY l.name, o.queue, o.kind, o.tenant_id
+                                      ORDER BY o.priority DESC, o.due_at) AS turn
+          FROM open_lanes AS l JOIN flows AS f ON f.lane = l.name CROSS JOIN LATERAL (
+               SELECT job_id, queue, kind, tenant_id, priority, due_at FROM outbox
+                WHERE lane = f.lane AND queue = f.queue AND kind = f.kind AND tenant_id = f.tenant_id
+                  AND due_at <= now()
+                ORDER BY priority DESC, due_at LIMIT greatest(1, l.free / f.mates) FOR UPDATE SKIP LOCKED) AS o)
+    SELECT job_id, queue, kind, tenant_id FROM picked WHERE nth <= free ORDER BY turn, last_served, due_at
+    """
+)
+_RING_IN_LANES = text(
+    """
+    WITH rung AS (
         UPDATE outbox
            SET rings = rings + 1,
                due_at = clock_timestamp() + make_interval(secs => least(:longest, :first * power(2, least(rings, 4))))
-         WHERE job_id = ANY(ARRAY(SELECT job_id FROM kept WHERE most IS NULL OR nth <= most))
+         WHERE job_id = ANY(CAST(:ids AS uuid[]))
      RETURNING job_id, kind, queue, lane, alone, rings),
     served AS (
         UPDATE lanes SET in_flight = in_flight + c.n, last_served = clock_timestamp(),
@@ -185,20 +207,49 @@ _RING_DUE_IN_LANES = text(
 )
 
 
+class Closed(msgspec.Struct, frozen=True):
+    """Who may not start anything now: queues and kinds as a whole, and tenants (as text) in this queue or that kind."""
+
+    queues: Sequence[str] = ()
+    kinds: Sequence[str] = ()
+    tenants_of_queues: Sequence[tuple[str, str]] = ()
+    tenants_of_kinds: Sequence[tuple[str, str]] = ()
+
+
+NOBODY_IS_CLOSED = Closed()
+
+
 def ring_due_in_lanes(
-    tx: Connection, queues: Mapping[str, int], kinds: Mapping[str, int], limit: int = 1_000, lanes: int = 200
+    tx: Connection,
+    closed: Closed = NOBODY_IS_CLOSED,
+    allow: Callable[[FlowKey, int], int] = lambda _flow, wanted: wanted,
+    limit: int = 1_000,
+    lanes: int = 200,
 ) -> list[LaneRow]:
     """Due rows with a lane, now due again after their visibility: least recently served lanes first, each in its room.
 
-    At most `limit` of a lane and, of a queue or kind that is named here, so many in all. A parked lane whose time is up
-    lets one row through as a probe, one per 30 s. The caller pushes them to the broker before it commits: a crash in
-    between rings twice, never not at all.
+    At most `limit` of a lane, none of who is `closed`, and of the others those that `allow` lets through; it is asked
+    for one row after the other, each flow's first rows first. A parked lane whose time is up lets one row through as a
+    probe, one per 30 s. The caller pushes them to the broker before it commits: a crash in between rings twice, never
+    not at all.
     """
+    picked = tx.execute(_PICK_IN_LANES, {**_columns(closed), "limit": limit, "lanes": lanes}).all()
+    ids = [job_id for job_id, *flow in picked if allow(FlowKey(*flow), 1)]
+    if not ids:
+        return []
     visibility = {"first": FIRST_VISIBILITY_S, "longest": LONGEST_VISIBILITY_S}
-    allowed = {"kinds": list(kinds), "limits": list(kinds.values())}
-    allowed |= {"queues": list(queues), "queue_limits": list(queues.values())}
-    rows = tx.execute(_RING_DUE_IN_LANES, {**visibility, **allowed, "limit": limit, "lanes": lanes})
-    return [LaneRow(*row) for row in rows]
+    return [LaneRow(*row) for row in tx.execute(_RING_IN_LANES, {**visibility, "ids": uuid_array(ids)})]
+
+
+def _columns(closed: Closed) -> dict[str, list[str]]:
+    return {
+        "queues": list(closed.queues),
+        "kinds": list(closed.kinds),
+        "full_queues": [queue for queue, _ in closed.tenants_of_queues],
+        "tenants_of_queues": [tenant_id for _, tenant_id in closed.tenants_of_queues],
+        "full_kinds": [kind for kind, _ in closed.tenants_of_kinds],
+        "tenants_of_kinds": [tenant_id for _, tenant_id in closed.tenants_of_kinds],
+    }
 
 
 _STANDING = text("SELECT CAST(job_id AS text) FROM outbox WHERE job_id = ANY(CAST(:ids AS uuid[]))")

@@ -122,6 +122,7 @@ def _json(value: object) -> str | None:
     return None if value is None else msgspec.json.encode(value).decode()
 
 
+# Who cancels itself has asked for it: cancelled jobs are found by that time (`queries`).
 _FINISH = """
     WITH decided AS (
         SELECT * FROM unnest(
@@ -144,6 +145,9 @@ _FINISH = """
                due_at = coalesce(d.due_at, j.due_at),
                finished_at = CASE WHEN d.due_at IS NULL OR j.cancel_requested_at IS NOT NULL
                                   THEN clock_timestamp() END,
+               cancel_requested_at = CASE WHEN d.state = 'cancelled'
+                                          THEN coalesce(j.cancel_requested_at, clock_timestamp())
+                                          ELSE j.cancel_requested_at END,
                result = CAST(d.result AS jsonb), last_error = CASE WHEN d.state <> 'succeeded'
                                  THEN coalesce(CAST(d.error AS jsonb), j.last_error) END
           FROM decided AS d JOIN held ON held.id = d.id

@@ -4,12 +4,13 @@ Everything that shall run goes through here: first run, retry, schedule, rescue,
 """
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from uuid import UUID
 
 import msgspec
 from sqlalchemy import Connection, text
 
+from domain.database import database_time
 from domain.ids import new_id
 from domain.jobs.attempts import uuid_array
 from domain.jobs.kind import JobArgs, kind_of
@@ -99,22 +100,24 @@ def _check_key(key: str | None, unique_for_s: float | None) -> None:
 
 
 def _earlier(deadline_at: datetime | None, expires_s: float) -> datetime:
-    own = datetime.now(UTC) + timedelta(seconds=expires_s)
+    own = database_time.now() + timedelta(seconds=expires_s)
     return own if deadline_at is None else min(own, deadline_at)
 
 
 #: Follows a CTE `new_jobs` with the columns of NewJob, so that the intake writes orders and root jobs in one statement.
+#: Due now means: since this statement, not since its transaction began, which may be long ago.
 INSERT_NEW_JOBS = """
     inserted AS (
         INSERT INTO jobs (id, tenant_id, kind, queue, state, priority, args, max_attempts, due_at, deadline_at,
                           order_id, event_id, parent_id, lane, trace_context, unique_key)
-        SELECT id, tenant_id, kind, queue, CASE WHEN due_at > now() THEN 'scheduled' ELSE 'queued' END, priority,
-               CAST(args AS jsonb), max_attempts, coalesce(due_at, now()), deadline_at, order_id, event_id, parent_id,
-               lane, CAST(trace_context AS jsonb), unique_key
+        SELECT id, tenant_id, kind, queue,
+               CASE WHEN due_at > statement_timestamp() THEN 'scheduled' ELSE 'queued' END, priority,
+               CAST(args AS jsonb), max_attempts, coalesce(due_at, statement_timestamp()), deadline_at, order_id,
+               event_id, parent_id, lane, CAST(trace_context AS jsonb), unique_key
           FROM new_jobs),
     obliged AS (
         INSERT INTO outbox (job_id, queue, kind, priority, tenant_id, lane, due_at)
-        SELECT id, queue, kind, priority, tenant_id, lane, coalesce(due_at, now()) FROM new_jobs)
+        SELECT id, queue, kind, priority, tenant_id, lane, coalesce(due_at, statement_timestamp()) FROM new_jobs)
 """
 
 _ENQUEUE = text(
@@ -153,22 +156,6 @@ def enqueue(tx: Connection, jobs: Sequence[NewJob]) -> Mapping[UUID, UUID]:
 
 def _key_of(job: NewJob) -> UniqueKey:
     return UniqueKey(job.tenant_id, job.kind, job.unique_key or "", job.id, job.unique_for_s)
-
-
-_LOCK = text("SELECT true FROM outbox WHERE job_id = :job_id FOR UPDATE")
-
-
-#: How often somebody who finds a job waiting without a row looks again: it may have been put back that moment.
-LOOKS = 20
-
-
-def lock_obligation(tx: Connection, job_id: UUID) -> bool:
-    """The job's outbox row is the caller's until it commits: the job waits, and nobody starts it meanwhile.
-
-    False when none stands: the job runs, has ended, or has lost its row. Outbox before jobs is the order in which
-    everybody locks, as the claim does; the other way round deadlocks.
-    """
-    return bool(tx.execute(_LOCK, {"job_id": job_id}).scalar())
 
 
 def columns(rows: Sequence[msgspec.Struct]) -> dict[str, list[object]]:

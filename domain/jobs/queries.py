@@ -12,7 +12,8 @@ from domain.errors import NotFound
 from domain.jobs.attempts import RUNNING_JOBS
 from domain.jobs.groups import CHILDREN_COLUMN
 from domain.jobs.partitions import within
-from domain.tables import attempts, dead_letters, jobs, leases, outbox
+from domain.tables.jobs import attempts, dead_letters, jobs
+from domain.tables.outbox import leases, outbox
 
 
 class JobFilter(msgspec.Struct, frozen=True):
@@ -49,7 +50,8 @@ def list_jobs(
     return tx.execute(query if after is None else query.where(jobs.c.id < after)).all()
 
 
-# No index knows the state. Whoever waits has an outbox row, whoever runs a lease, whoever died a dead letter.
+# No index knows the state. Whoever waits has an outbox row, whoever runs a lease, whoever died a dead letter,
+# whoever was cancelled the time when it was asked for.
 _WAITING = select(outbox.c.job_id)
 _SHORTCUTS = {
     "scheduled": _WAITING,

@@ -5,6 +5,7 @@ it may be lost, doubled or forged: the outbox row is what counts, and the claim 
 """
 
 from collections.abc import Sequence
+from typing import Annotated
 from uuid import UUID
 
 import msgspec
@@ -17,15 +18,17 @@ MOST_RELAY_BELLS = 16
 
 #: A hint is for a few jobs on a quiet system; many find their relay awake.
 MOST_IN_HINT = 16
+#: In bytes. Whoever can write to Redis can write a bell: one that is longer than ours ever are is not read.
+_LONGEST_BELL = 4_096
 
 
-class Hint(msgspec.Struct, frozen=True, array_like=True):
+class Hint(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     """Jobs of one kind and tenant, without a lane, that were due when they were committed."""
 
     queue: str
     kind: str
     tenant_id: UUID
-    job_ids: list[UUID]
+    job_ids: Annotated[list[UUID], msgspec.Meta(min_length=1, max_length=MOST_IN_HINT)]
 
 
 _DECODER = msgspec.json.Decoder(Hint)
@@ -52,8 +55,8 @@ def relay_bell(hint: Hint | None = None) -> bytes:
 
 
 def hint_in(bell: bytes) -> Hint | None:
-    """What a bell says, if it says anything that can be read."""
+    """What a bell says, if it is a hint as `hint_for` gives them."""
     try:
-        return _DECODER.decode(bell)
+        return _DECODER.decode(bell) if len(bell) <= _LONGEST_BELL else None
     except msgspec.MsgspecError:
         return None

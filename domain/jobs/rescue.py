@@ -9,6 +9,7 @@ from uuid import UUID
 from sqlalchemy import Connection, text
 
 from domain.aftermath import settle
+from domain.database import database_clock, database_time
 from domain.jobs.attempts import CLAIMED, RUNNING_JOBS, ClaimedJob
 from domain.jobs.decision import decided
 from domain.jobs.finish import FinishedJob, finish_of
@@ -50,9 +51,11 @@ def take_over_expired(tx: Connection, limit: int = 20) -> list[FinishedJob]:
     Their old holders can no longer finish them. Several rescuers skip each other's leases, and all skip a job that is
     locked.
     """
+    taken = [ClaimedJob(*row) for row in tx.execute(_EXPIRED, {"limit": limit})]
+    if taken:
+        database_time.hear(database_clock(tx))
     finishes = []
-    for row in tx.execute(_EXPIRED, {"limit": limit}):
-        job = ClaimedJob(*row)
+    for job in taken:
         ending = Crashed(job.crashes + 1)
         finishes.append(finish_of(job, ending, decided(job, ending)))
     return settle(tx, finishes)

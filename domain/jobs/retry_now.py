@@ -6,11 +6,9 @@ from uuid import UUID
 from sqlalchemy import Connection, Row, select
 
 from domain.audit import record_act
-from domain.errors import InvalidState, NotFound
-from domain.jobs.outbox import LOOKS, lock_obligation
 from domain.jobs.partitions import within
-from domain.jobs.state_machine import WAITING, JobState
-from domain.tables import dead_letters, jobs
+from domain.jobs.waiting import looks_at_waiting
+from domain.tables.jobs import dead_letters
 
 # A row rung before is taken as new: its bell may be the one that got lost.
 _MAKE_DUE = """
@@ -26,23 +24,15 @@ _MAKE_DUE = """
     """
 
 
-def make_due_now_if_waiting(
-    tx: Connection, job_id: UUID, by: str, reason: str | None = None, *, looks: int = LOOKS
-) -> None:
+def make_due_now_if_waiting(tx: Connection, job_id: UUID, by: str, reason: str | None = None) -> None:
     """The job and its obligation are due now. The relay moves it on; a parked lane still holds it.
 
     Raises NotFound, or InvalidState when it runs or has ended. Two at once both succeed: it is due.
     """
-    waits = lock_obligation(tx, job_id) or looks <= 1
-    tenant_id = tx.execute(within(_MAKE_DUE, [job_id]), {"id": job_id}).scalar() if waits else None
-    if tenant_id is not None:
-        return record_act(tx, tenant_id, by, "job.retried_now", str(job_id), reason)
-    state = tx.execute(select(jobs.c.state).where(jobs.c.id == job_id)).scalar()
-    if state is None:
-        raise NotFound(resource="Job")
-    if JobState(state) in WAITING:  # it moved between the two statements: the row is ours to see now
-        return make_due_now_if_waiting(tx, job_id, by, reason, looks=looks - 1)
-    raise InvalidState(resource="The job", state=state, verb="made due")
+    for waits in looks_at_waiting(tx, None, job_id, "made due"):
+        if waits and (tenant_id := tx.execute(within(_MAKE_DUE, [job_id]), {"id": job_id}).scalar()):
+            record_act(tx, tenant_id, by, "job.retried_now", str(job_id), reason)
+            break
 
 
 def latest_dead_letter_of(tx: Connection, job_id: UUID) -> Row[Any] | None:

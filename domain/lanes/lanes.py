@@ -1,13 +1,13 @@
 """The lanes in PostgreSQL: opened with their dependency, moved by what its jobs report."""
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
 import msgspec
 from sqlalchemy import Connection, Row, text
 
+from domain.database import database_time
 from domain.lanes.lane_rules import FULL_ROOM, Lane, Observation, observed, room_of
 
 #: The mail server is one dependency for everybody: it gets more room than one subscriber's endpoint.
@@ -63,7 +63,7 @@ def drop_lane(tx: Connection, name: str) -> None:
 
 def move_lanes(tx: Connection, seen: Mapping[str, Sequence[Observation]]) -> None:
     """Each lane is what its ended jobs say, and has their room back. Lanes are locked in name order."""
-    now = datetime.now(UTC)
+    now = database_time.now()
     moves = []
     for name, state, parked_until, failures, latency_ms in tx.execute(_LOCK, {"names": sorted(seen)}):
         lane = Lane(state, parked_until, failures, latency_ms)

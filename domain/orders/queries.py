@@ -8,7 +8,7 @@ from uuid import UUID
 from sqlalchemy import Connection, Row, select, tuple_
 
 from domain.errors import NotFound
-from domain.tables import order_lines, orders
+from domain.tables.orders import order_lines, orders
 
 
 def get_order(tx: Connection, tenant_id: UUID, order_id: UUID) -> Row[Any]:

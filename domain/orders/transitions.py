@@ -15,7 +15,7 @@ from domain.event_types import OrderFailed
 from domain.events import Occurrence, publish
 from domain.job_kinds import ReleaseInventory, ShipInventory
 from domain.jobs.outbox import NewJob, enqueue, new_job
-from domain.tables import orders
+from domain.tables.orders import orders
 
 _FAIL = text(
     """

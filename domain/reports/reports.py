@@ -13,7 +13,8 @@ from domain.events import Occurrence, publish
 from domain.ids import new_id
 from domain.job_kinds import GenerateReport
 from domain.jobs.outbox import NewJob, enqueue, new_job
-from domain.tables import jobs, reports
+from domain.tables.jobs import jobs
+from domain.tables.reports import reports
 
 _WITH_JOB = select(reports, jobs.c.state.label("job_state")).join(jobs, jobs.c.id == reports.c.job_id, isouter=True)
 

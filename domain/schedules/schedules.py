@@ -21,7 +21,8 @@ from domain.jobs.kind import KINDS, UnknownJobKind, find_kind
 from domain.jobs.outbox import NewJob, enqueue, new_job
 from domain.schedules.schedule_plan import PlannedSchedule, args_at
 from domain.schedules.schedule_rules import Calendar, CatchUp, UnreadableCalendar, firing_of, read_calendar
-from domain.tables import schedules, tenants
+from domain.tables.schedules import schedules
+from domain.tables.tenants import tenants
 
 #: How many schedules one pass fires: a transaction stays short at midnight, when all of them are due.
 PER_PASS = 20

@@ -13,7 +13,7 @@ from domain.job_kinds import CheckInvariants
 from domain.jobs.kind import JobArgs, kind_of
 from domain.schedules.schedule_plan import PlannedSchedule, plan_schedule
 from domain.schedules.schedule_rules import CatchUp
-from domain.tables import schedules
+from domain.tables.schedules import schedules
 from domain.tenants.keys import ensure_tenant
 
 RESERVED = "system."

@@ -13,7 +13,7 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 
 from domain.errors import NotFound
 from domain.ids import new_id
-from domain.tables import api_keys, tenants
+from domain.tables.tenants import api_keys, tenants
 from domain.tenants.key_rules import KeyParts, format_key, parse_key
 
 #: What a key may do. `api` is a tenant's own business, `admin` its catalogue and stock.

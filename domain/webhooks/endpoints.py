@@ -13,7 +13,8 @@ from domain.ids import new_id
 from domain.job_kinds import DeliverWebhook
 from domain.jobs.kind import kind_of_class
 from domain.lanes.lanes import disable_lane, drop_lane, endpoint_lane, open_lane
-from domain.tables import events, webhook_endpoints
+from domain.tables.events import events
+from domain.tables.webhooks import webhook_endpoints
 from domain.vault import seal, unseal
 
 SECRET_BYTES = 32

@@ -19,7 +19,7 @@ Scope = Literal["queue", "kind"]
 Most = Annotated[int | None, typer.Option("--max-in-flight", min=1, help="At most so many rung or running at once.")]
 MostOfTenant = Annotated[
     int | None,
-    typer.Option("--max-in-flight-per-tenant", min=1, help="So many of each tenant; jobs with a lane are free."),
+    typer.Option("--max-in-flight-per-tenant", min=1, help="At most so many of each tenant."),
 ]
 NoLimits = Annotated[bool, typer.Option("--none", help="Lift every limit.")]
 

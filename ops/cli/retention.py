@@ -29,7 +29,8 @@ def _retention() -> None:
 def run(dry_run: DryRun = False, by: By = "", yes: Yes = False, as_json: Json = False) -> None:
     """Drop the jobs that finished more than JOB_RETENTION_DAYS days ago. Exit code 5 = some have to wait.
 
-    The scheduler does the same by the hour. What waits or runs stays, however old it is.
+    Their events and resolved dead letters leave after them. The scheduler does the same by the hour. What waits or runs
+    stays, however old it is, and so does what a replay would need.
     """
     with answering(as_json) as out, database() as engine:
         from domain.audit import record_act
@@ -41,7 +42,10 @@ def run(dry_run: DryRun = False, by: By = "", yes: Yes = False, as_json: Json = 
         if dry_run:
             return _preview(out, outlook)
         leaving = sum(one.rows - one.staying for one in outlook.partitions) + outlook.strays
-        confirm(f"Drop {leaving:,} rows of jobs and attempts, finished before {cell(outlook.cutoff)}?", yes)
+        confirm(
+            f"Drop {leaving:,} rows of jobs and attempts, finished before {cell(outlook.cutoff)}, {_records(outlook)}?",
+            yes,
+        )
         done = retain(engine, days)
         with engine.begin() as tx:
             record_act(tx, None, operator(by), "retention.run", "jobs", None, done.facts())
@@ -57,8 +61,13 @@ def _preview(out: Output, outlook: "Outlook") -> None:
         _COLUMNS,
         "No week is old enough to be dropped.",
     )
-    out.say(f"{outlook.strays:,} expired outside the weeks, {outlook.results:,} results expired. Nothing was done.")
+    out.say(f"{outlook.strays:,} expired outside the weeks, {outlook.results:,} results expired.")
+    out.say(f"After them leave {_records(outlook)}. Nothing was done.")
     return None
+
+
+def _records(outlook: "Outlook") -> str:
+    return f"{outlook.events:,} events and {outlook.dead_letters:,} resolved dead letters"
 
 
 def _report(out: Output, done: "Retained") -> None:
@@ -69,6 +78,10 @@ def _report(out: Output, done: "Retained") -> None:
     out.say(
         f"{done.rows_dropped + done.strays_deleted:,} rows left, {done.rows_moved:,} moved, "
         f"{done.results_forgotten:,} results forgotten."
+    )
+    out.say(
+        f"{done.events_deleted:,} events, {done.deliveries_deleted:,} deliveries and {done.dead_letters_deleted:,} "
+        "resolved dead letters left after their jobs."
     )
     for name in done.postponed:
         complain(f"{name} has to wait: it is being read.")

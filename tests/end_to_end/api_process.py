@@ -3,25 +3,28 @@
 import http.client
 import json
 import os
+import random
+import socket
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from tests.end_to_end.running import Running, _free_port, wait_until
+from ops.stack import PORTS
+from tests.end_to_end.running import Running, wait_until
+from tests.end_to_end.wrong_clock import python
 
 
 class ApiProcess:
     """One `longshore web`. `log` is what it said, line by line."""
 
-    def __init__(self, system: Running, folder: Path, **settings: str) -> None:
+    def __init__(self, system: Running, folder: Path, clock_off_s: int, **settings: str) -> None:
         self.port, self._log = _free_port(), folder / f"web-{time.monotonic_ns()}.log"
         environ = {**os.environ, **system.env, "PORT": str(self.port), "LOG_FORMAT": "json", **settings}
         self.headers = {"X-API-Key": system.env["LONGSHORE_API_KEY"], "Content-Type": "application/json"}
-        command = [sys.executable, "-m", "ops.cli", "web"]
+        command = python("ops.cli", "web", clock_off_s=clock_off_s)
         with self._log.open("wb") as out:
             self.process = subprocess.Popen(command, env=environ, stdout=out, stderr=subprocess.STDOUT)
         wait_until(self.accepts_connections)
@@ -62,11 +65,20 @@ def ask_for(connection: http.client.HTTPConnection, headers: dict[str, str], sku
 
 
 @contextmanager
-def api_process(system: Running, folder: Path, **settings: str) -> Iterator[ApiProcess]:
+def api_process(system: Running, folder: Path, clock_off_s: int = 0, **settings: str) -> Iterator[ApiProcess]:
     """Ready to serve; ended afterwards, if the test has not."""
-    started = ApiProcess(system, folder, **settings)
+    started = ApiProcess(system, folder, clock_off_s, **settings)
     try:
         yield started
     finally:
         started.process.terminate()
         started.process.wait(40)
+
+
+def _free_port() -> int:
+    """Below the kernel's range for outgoing connections, one of which could take it meanwhile."""
+    for port in iter(lambda: random.choice(PORTS), None):
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("unreachable")

@@ -1,10 +1,9 @@
-"""A worker process of a test's own beside the running system's, and the jobs it does; see own_kinds.py."""
+"""Processes of a test's own beside the running system's: any of the fleet, or a worker with own jobs (own_kinds.py)."""
 
 import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ from domain.jobs.kind import JobArgs
 from domain.jobs.outbox import enqueue, new_job
 from domain.tenants.keys import ensure_tenant
 from tests.end_to_end.running import Running, wait_until
+from tests.end_to_end.wrong_clock import python
 from tests.integration.builders import declarations
 
 with declarations():  # so that they are unknown to all other tests
@@ -27,14 +27,13 @@ __all__ = ["AsyncStep", "Deadly", "Effect", "Letter", "Nap", "Overrun", "Step", 
 ROOT = Path(__file__).parents[2]
 
 
-class OwnWorker:
-    """One worker process on the tests' own queue."""
+class OwnProcess:
+    """One process of the fleet."""
 
-    def __init__(self, system: Running, folder: Path, allowed_s: int, **settings: str) -> None:
-        self._log = folder / f"worker-{time.monotonic_ns()}.log"
-        own = {"SHUTDOWN_TIMEOUT_SECONDS": str(allowed_s), "METRICS_PORT": "0", "LOG_FORMAT": "json"}
+    def __init__(self, system: Running, folder: Path, command: Sequence[str], **settings: str) -> None:
+        self._log = folder / f"process-{time.monotonic_ns()}.log"
+        own = {"METRICS_PORT": "0", "LOG_FORMAT": "json"}
         environ = {**os.environ, **system.env, **own, **settings, "PYTHONPATH": str(ROOT)}
-        command = [sys.executable, "-m", "tests.end_to_end.own_kinds"]
         with self._log.open("wb") as out:
             self.process = subprocess.Popen(command, env=environ, stdout=out, stderr=subprocess.STDOUT)
 
@@ -49,14 +48,25 @@ class OwnWorker:
 
 
 @contextmanager
-def own_worker(system: Running, folder: Path, allowed_s: int = 10, **settings: str) -> Iterator[OwnWorker]:
+def own_process(system: Running, folder: Path, command: Sequence[str], **settings: str) -> Iterator[OwnProcess]:
     """Ended at the latest when the test ends."""
-    worker = OwnWorker(system, folder, allowed_s, **settings)
+    started = OwnProcess(system, folder, command, **settings)
     try:
-        yield worker
+        yield started
     finally:
-        worker.process.kill()
-        worker.process.wait(10)
+        started.process.kill()
+        started.process.wait(10)
+
+
+@contextmanager
+def own_worker(
+    system: Running, folder: Path, allowed_s: int = 10, clock_off_s: int = 0, **settings: str
+) -> Iterator[OwnProcess]:
+    """One worker process on the tests' own queue, ended at the latest when the test ends."""
+    command = python("tests.end_to_end.own_kinds", clock_off_s=clock_off_s)
+    settings = {"SHUTDOWN_TIMEOUT_SECONDS": str(allowed_s), **settings}
+    with own_process(system, folder, command, **settings) as worker:
+        yield worker
 
 
 def enqueued(system: Running, *payloads: JobArgs, due_in_s: float = 0.0) -> list[UUID]:
@@ -81,3 +91,9 @@ def all_end(system: Running, ids: Sequence[UUID], as_state: str, within_s: float
     """Each of these jobs ends, and like this."""
     left = "SELECT count(*) FROM jobs WHERE id = ANY(:ids) AND state <> :state"
     wait_until(lambda: system.query(left, ids=list(ids), state=as_state)[0][0] == 0, within_s)
+
+
+def each_ran_once(system: Running, effects: Path, ids: Sequence[UUID]) -> None:
+    """Each left its line in this file once, and had one claim and no crash."""
+    assert sorted(effects.read_text().split()) == sorted(map(str, ids))
+    assert {(job(system, one).claim, job(system, one).crashes) for one in ids} == {(1, 0)}

@@ -100,7 +100,7 @@ def running(data: Path, *flags: str) -> Iterator[Running]:
     """`longshore up` on this data folder, ready; stopped as Ctrl-C stops it. The exit code must be 0."""
     environ = {name: value for name, value in os.environ.items() if name not in {"DATABASE_URL", "REDIS_URL"}}
     log = (data.parent / "up.log").open("ab")
-    command = [sys.executable, "-m", "ops.cli", "up", "--data", str(data), "--port", str(_free_port()), *flags]
+    command = [sys.executable, "-m", "ops.cli", "up", "--data", str(data), "--port", "0", *flags]
     process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environ)
     try:
         wait_until(lambda: process.poll() is not None or _is_ready(data), START_S)
@@ -152,11 +152,3 @@ def _is_ready(data: Path) -> bool:
         return False
     finally:
         connection.close()
-
-
-def _free_port() -> int:
-    import socket  # noqa: PLC0415  # one use
-
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -1,6 +1,7 @@
 """What is known to go wrong between Dramatiq and Redis does no harm here: every job runs, and none has two effects.
 
-Each test is one of the faults that Dramatiq's own Redis broker was seen to have; docs/decisions/0004 tells of them.
+Each test is one of the faults that Dramatiq's own Redis broker was seen to have; docs/decisions/0004 tells of them. For
+lost replies see test_lost_replies.py, for clocks that disagree test_wrong_clocks.py.
 """
 
 from collections.abc import Iterator, Sequence
@@ -13,7 +14,7 @@ from redis import Redis
 
 from domain.jobs.kind import JobArgs, kind_of
 from tests.end_to_end.own_kinds import QUEUE
-from tests.end_to_end.own_worker import Effect, Nap, Stumble, all_end, enqueued, job, own_worker, state
+from tests.end_to_end.own_worker import Effect, Nap, Stumble, all_end, each_ran_once, enqueued, job, own_worker, state
 from tests.end_to_end.running import Running, wait_until
 from tests.integration.wire import wire_to
 from workers.broker import ACTOR, bell_list
@@ -34,11 +35,6 @@ def bell(args: JobArgs, ids: Sequence[UUID]) -> bytes:
     ringing = (kind_of(args).name, [job_id.hex for job_id in ids])
     message: dramatiq.Message[object] = dramatiq.Message(QUEUE, ACTOR, ringing, {}, {})
     return message.encode()
-
-
-def each_ran_once(system: Running, effects: Path, ids: Sequence[UUID]) -> None:
-    assert sorted(effects.read_text().split()) == sorted(map(str, ids))
-    assert {(job(system, one).claim, job(system, one).crashes) for one in ids} == {(1, 0)}
 
 
 @pytest.mark.timeout(120)

@@ -141,7 +141,7 @@ def test_a_claim_while_a_relay_is_ringing_the_same_row_leaves_no_obligation_behi
         open_lane(tx, "endpoint:1", "inventory")
     (job_id,) = enqueued(engine, tenant_id, reservation(), lane="endpoint:1")
     with engine.connect() as relay:
-        assert ring_due_in_lanes(relay, {}, {})
+        assert ring_due_in_lanes(relay)
         assert len(at_once(lambda: claimed(engine, [job_id]), relay.commit)) == 2
     assert the_job(engine, job_id).state == "running"
     assert not is_obliged(engine, job_id)

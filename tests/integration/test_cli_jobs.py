@@ -13,7 +13,7 @@ from domain.ids import new_id
 from domain.job_kinds import GenerateReport, ReserveInventory
 from domain.jobs.attempts import ClaimedJob, report_progress_if_held, start_if_due
 from domain.jobs.due import ring_due_in_lanes
-from domain.jobs.retry_policy import Errored, Succeeded
+from domain.jobs.retry_policy import Cancelled, Errored, Succeeded
 from domain.lanes.lanes import SMTP, disable_lane, open_lane
 from ops.cli.jobs import app
 from tests.integration.builders import all_due
@@ -42,6 +42,14 @@ class TestList:
         assert only("--order", order_id) == [str(first)]
         assert only("--limit", 1) == [str(dead)]
         assert only("--state", "dead", "--queue", "reports") == []
+
+    def test_finds_every_cancelled_job_asked_for_or_not(self, stage: Stage) -> None:
+        running, waiting, stays = stage.running(), stage.waiting(), stage.running()
+        stage.run(app, "cancel", waiting, "--yes")
+        stage.end(running, Cancelled())
+        stage.end(stays, Succeeded())
+        listed = stage.json(app, "list", "--state", "cancelled")
+        assert [job["id"] for job in listed] == [str(waiting), str(running.id)]
 
     def test_is_a_table_without_json(self, stage: Stage) -> None:
         job_id = stage.dead()
@@ -82,7 +90,7 @@ class TestShow:
             with stage.engine.begin() as tx:
                 open_lane(tx, SMTP, "email")
                 tx.exec_driver_sql("UPDATE outbox SET due_at = now() - interval '1 second'")
-                assert ring_due_in_lanes(tx, {}, {})
+                assert ring_due_in_lanes(tx)
         assert "outbox  rung 2x, rings again at" in stage.run(app, "show", job_id).stdout
 
     def test_tells_each_attempt_and_the_dead_letter(self, stage: Stage) -> None:
@@ -138,12 +146,12 @@ class TestRetry:
         job_id = stage.waiting()
         with stage.engine.begin() as tx:
             open_lane(tx, SMTP, "email")
-            assert len(ring_due_in_lanes(tx, {}, {})) == 1
+            assert len(ring_due_in_lanes(tx)) == 1
         with stage.engine.begin() as tx:
-            assert ring_due_in_lanes(tx, {}, {}) == []
+            assert ring_due_in_lanes(tx) == []
         assert stage.run(app, "retry", job_id).exit_code == 0
         with stage.engine.begin() as tx:
-            assert len(ring_due_in_lanes(tx, {}, {})) == 1
+            assert len(ring_due_in_lanes(tx)) == 1
 
     def test_gives_back_an_obligation_that_was_lost(self, stage: Stage) -> None:
         job_id = stage.retrying()

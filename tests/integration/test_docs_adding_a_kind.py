@@ -22,7 +22,9 @@ from domain.ids import new_id
 from domain.jobs.kind import KINDS
 from domain.jobs.outbox import enqueue, new_job
 from domain.reports.store import ReportStore
-from domain.tables import attempts, jobs, orders, outbox
+from domain.tables.jobs import attempts, jobs
+from domain.tables.orders import orders
+from domain.tables.outbox import outbox
 from domain.tenants.keys import ensure_tenant
 from tests.integration.builders import declarations
 from workers.clients.guarded_http import GuardedHttp

@@ -13,6 +13,7 @@ from sqlalchemy import Engine, text
 from domain.database import connect
 from domain.ids import new_id
 from domain.job_kinds import ReserveInventory
+from domain.jobs.queries import JobFilter, list_jobs
 from domain.jobs.retry_policy import Succeeded
 from domain.tables import metadata
 from ops import migrate
@@ -98,6 +99,37 @@ def test_the_leases_of_running_jobs_go_down_with_the_schema_and_come_up_again(em
     upgrade(empty_url)
     leases = rows(empty, "SELECT job_ids, claims, lease_until FROM leases")
     assert sorted(leases) == sorted(([job_id], [claim], until) for job_id, claim in held.items())
+
+
+def test_a_job_that_had_cancelled_itself_is_found_after_the_upgrade(empty: Engine, empty_url: str) -> None:
+    upgrade(empty_url)
+    tenant_id = a_tenant(empty)
+    by_itself, waiting = enqueued(empty, tenant_id, *(ReserveInventory(new_id()) for _ in range(2)))
+    downgrade(empty_url, "0003")
+    execute(empty, "UPDATE jobs SET state = 'cancelled', finished_at = now() WHERE id = :id", id=by_itself)
+    upgrade(empty_url)
+    with empty.begin() as tx:
+        assert [job.id for job in list_jobs(tx, tenant_id, JobFilter(state="cancelled"), limit=9)] == [by_itself]
+    assert scalar(empty, "SELECT cancel_requested_at IS NULL FROM jobs WHERE id = :id", id=waiting)
+
+
+def test_the_delivery_of_an_event_that_has_left_goes_when_the_schema_goes_back(empty: Engine, empty_url: str) -> None:
+    """Deliveries leave after their events; the older schema knows none without."""
+    upgrade(empty_url)
+    execute(
+        empty,
+        """
+        WITH endpoint AS (
+            INSERT INTO webhook_endpoints (id, tenant_id, url, event_types, secrets)
+            VALUES (uuidv7(), :tenant_id, 'https://a.example/', '{*}', '{}') RETURNING id, tenant_id)
+        INSERT INTO webhook_deliveries (job_id, tenant_id, endpoint_id, event_id, endpoint_version)
+        SELECT uuidv7(), tenant_id, id, uuidv7(), 1 FROM endpoint
+        """,
+        tenant_id=a_tenant(empty),
+    )
+    downgrade(empty_url, "0003")
+    assert rows(empty, "SELECT FROM webhook_deliveries") == []
+    upgrade(empty_url)
 
 
 def test_an_upgrade_of_a_migrated_database_changes_nothing(empty: Engine, empty_url: str) -> None:

@@ -1,5 +1,7 @@
 """The outbox: an obligation stands with its job or not at all, is found when it is due, and waits for nobody else."""
 
+import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from uuid import UUID
@@ -9,11 +11,21 @@ from sqlalchemy import Connection, Engine, text
 
 from domain.ids import new_id
 from domain.job_kinds import DeliverWebhook, ReserveInventory
-from domain.jobs.due import DueRows, FlowKey, LaneRow, due_rows, new_flows, ring_due_in_lanes
+from domain.jobs.due import (
+    NOBODY_IS_CLOSED,
+    Closed,
+    DueRows,
+    FlowKey,
+    LaneRow,
+    due_rows,
+    new_flows,
+    ring_due_in_lanes,
+)
 from domain.jobs.kind import JobArgs
 from domain.jobs.outbox import enqueue, new_job
 from domain.lanes.lane_rules import Observation
 from domain.lanes.lanes import disable_lane, move_lanes, open_lane
+from ops.explain import Case, plan
 from tests.integration.builders import (  # noqa: F401  # in place of conftest's
     a_tenant,
     all_due,
@@ -53,11 +65,21 @@ def rung_in_lanes(
     engine: Engine,
     limit: int = 1_000,
     lanes: int = 200,
-    queues: Mapping[str, int] | None = None,
-    kinds: Mapping[str, int] | None = None,
+    closed: Closed = NOBODY_IS_CLOSED,
+    most: Mapping[str, int] | None = None,
 ) -> list[LaneRow]:
+    """`most` names queues and kinds of which only so many may ring."""
+    left = Counter(most)
+
+    def allow(flow: FlowKey, wanted: int) -> int:
+        limited = {flow.queue, flow.kind} & left.keys()
+        if any(left[name] < wanted for name in limited):
+            return 0
+        left.subtract(dict.fromkeys(limited, wanted))
+        return wanted
+
     with engine.begin() as tx:
-        return ring_due_in_lanes(tx, queues or {}, kinds or {}, limit, lanes)
+        return ring_due_in_lanes(tx, closed, allow, limit, lanes)
 
 
 def fill(engine: Engine, count: int, lane_name: str | None, queue: str = "webhooks") -> None:
@@ -94,6 +116,20 @@ def test_a_job_and_its_obligation_stand_if_and_only_if_the_callers_transaction_c
     with engine.begin() as tx:
         enqueue(tx, jobs)
     assert scalar(engine, "SELECT count(*) FROM jobs JOIN outbox ON job_id = id AND jobs.due_at = outbox.due_at") == 3
+
+
+def test_a_job_is_due_when_it_is_enqueued_not_since_its_transaction_began(engine: Engine) -> None:
+    """The relay does not look further back than it must: a long transaction's jobs are not behind it at once."""
+    tenant_id = a_tenant(engine)
+    with engine.begin() as tx:
+        began = tx.execute(text("SELECT now()")).scalar_one()
+        reached = tx.execute(text("SELECT clock_timestamp() FROM pg_sleep(0.01)")).scalar_one()
+        enqueue(tx, [new_job(reservation(), tenant_id=tenant_id)])
+    ((due_at, of_job, state),) = rows(
+        engine, "SELECT o.due_at, j.due_at, state FROM outbox AS o JOIN jobs AS j ON id = job_id"
+    )
+    assert began < reached <= due_at == of_job
+    assert state == "queued"
 
 
 def test_one_job_that_cannot_be_stored_takes_all_of_its_statement_with_it(engine: Engine) -> None:
@@ -133,7 +169,7 @@ def test_a_relay_skips_what_another_holds_instead_of_waiting_for_it(engine: Engi
     for name in ("endpoint:1", "endpoint:2"):
         enqueued(engine, a_tenant(engine), delivery(), lane=lane(engine, name))
     with engine.begin() as slow:
-        held = {row.job_id for row in ring_due_in_lanes(slow, {}, {}, lanes=1)}
+        held = {row.job_id for row in ring_due_in_lanes(slow, lanes=1)}
         rest = {row.job_id for row in rung_in_lanes(engine)}
     assert (len(held), len(rest), held & rest) == (1, 1, set())
 
@@ -141,7 +177,7 @@ def test_a_relay_skips_what_another_holds_instead_of_waiting_for_it(engine: Engi
 def test_what_a_relay_rolls_back_is_due_at_once_for_the_next(engine: Engine) -> None:
     ids = enqueued(engine, a_tenant(engine), delivery(), lane=lane(engine, "endpoint:1"))
     with engine.connect() as dying:
-        assert ring_due_in_lanes(dying, {}, {})
+        assert ring_due_in_lanes(dying)
         dying.rollback()
     assert [(row.job_id, row.rings) for row in rung_in_lanes(engine)] == [(ids[0], 1)]
 
@@ -151,7 +187,7 @@ def test_a_row_nobody_claims_rings_again_after_7_seconds_then_ever_later_up_to_6
     enqueued(engine, a_tenant(engine), delivery(), lane=lane(engine, "endpoint:1"))
     for expected_s in (7, 14, 28, 56, 60, 60, 60):
         with engine.begin() as tx:
-            (row,) = ring_due_in_lanes(tx, {}, {})
+            (row,) = ring_due_in_lanes(tx)
             assert _due_in_exactly(tx, expected_s), (row.rings, expected_s)
         assert rung_in_lanes(engine) == []
         execute(engine, "UPDATE outbox SET due_at = now() - interval '1 second'")
@@ -230,19 +266,69 @@ def test_the_lanes_of_closed_queues_are_left_alone_and_of_a_capped_one_only_so_m
     for number in range(3):
         name = lane(engine, f"endpoint:{number}")
         enqueued(engine, a_tenant(engine), delivery(), delivery(), lane=name)
-    assert rung_in_lanes(engine, queues={"reports": 5, "webhooks": 0}) == []
-    assert len(rung_in_lanes(engine, queues={"webhooks": 4})) == 4
-    assert len(rung_in_lanes(engine, queues={"reports": 0})) == 2
+    assert rung_in_lanes(engine, closed=Closed(queues=["webhooks"])) == []
+    assert len(rung_in_lanes(engine, most={"webhooks": 4})) == 4
+    assert len(rung_in_lanes(engine, closed=Closed(queues=["reports"]))) == 2
 
 
 def test_of_a_limited_kind_only_so_many_ring_over_all_lanes_and_of_the_others_all(engine: Engine) -> None:
     tenant_id = a_tenant(engine)
     mails = [enqueued(engine, tenant_id, reservation(), lane=lane(engine, f"endpoint:{n}"))[0] for n in range(3)]
     others = {enqueued(engine, tenant_id, delivery(), lane=f"endpoint:{n}")[0] for n in range(3)}
-    told = {row.job_id for row in rung_in_lanes(engine, kinds={"inventory.reserve": 2})}
+    told = {row.job_id for row in rung_in_lanes(engine, most={"inventory.reserve": 2})}
     assert (len(told & set(mails)), told - set(mails)) == (2, others)
-    assert rung_in_lanes(engine, kinds={"inventory.reserve": 0}) == []
+    assert rung_in_lanes(engine, closed=Closed(kinds=["inventory.reserve"])) == []
     assert len(rung_in_lanes(engine)) == 1
+
+
+def test_a_tenant_that_is_closed_is_so_in_that_queue_or_kind_only(engine: Engine) -> None:
+    name, full, other = lane(engine, "endpoint:1"), a_tenant(engine, "full"), a_tenant(engine, "other")
+    (mine,) = enqueued(engine, full, reservation(), lane=name)
+    (not_now,) = enqueued(engine, full, delivery(), lane=name)
+    (theirs,) = enqueued(engine, other, delivery(), lane=name)
+    of_kind = Closed(tenants_of_kinds=[("webhook.deliver", str(full))])
+    assert {row.job_id for row in rung_in_lanes(engine, closed=of_kind)} == {mine, theirs}
+    assert rung_in_lanes(engine, closed=Closed(tenants_of_queues=[("webhooks", str(full))])) == []
+    elsewhere = Closed(tenants_of_queues=[("inventory", str(full)), ("webhooks", str(other))])
+    assert [row.job_id for row in rung_in_lanes(engine, closed=elsewhere)] == [not_now]
+
+
+def test_tenants_share_the_room_of_a_lane_evenly_however_much_each_has_waiting(engine: Engine) -> None:
+    name = lane(engine, "endpoint:1", room=10)
+    fill(engine, MANY, name)
+    for tenant in ("one", "two", "three"):
+        enqueued(engine, a_tenant(engine, tenant), *(delivery() for _ in range(5)), lane=name)
+    told = [row.job_id for row in rung_in_lanes(engine)]
+    per_tenant = Counter(tenant for (tenant,) in rows(
+        engine, "SELECT tenant_id FROM outbox WHERE job_id = ANY(CAST(:ids AS uuid[]))", ids=told
+    ))  # fmt: skip
+    assert sorted(per_tenant.values()) == [2, 2, 2, 2]
+    assert len(rung_in_lanes(engine)) == 2
+
+
+def test_within_a_flow_of_a_lane_the_higher_priority_goes_first_and_then_who_was_due_first(engine: Engine) -> None:
+    name, tenant_id = lane(engine, "endpoint:1", room=1), a_tenant(engine)
+    plain = [enqueued(engine, tenant_id, delivery(), lane=name, due_in_s=-due)[0] for due in (9.0, 30.0)]
+    urgent = [enqueued(engine, tenant_id, delivery(), lane=name, due_in_s=-due, priority=2)[0] for due in (1.0, 5.0)]
+    told = []
+    for _ in range(4):
+        told += [row.job_id for row in rung_in_lanes(engine)]
+        execute(engine, "UPDATE lanes SET in_flight = 0")
+    assert told == [*reversed(urgent), *reversed(plain)]
+
+
+@pytest.mark.parametrize("closed", [False, True])
+def test_a_pass_over_lanes_reads_nothing_of_a_backlog_that_it_does_not_ring(engine: Engine, closed: bool) -> None:
+    fill(engine, MANY, lane(engine, "endpoint:crowded", room=5))
+    fill(engine, MANY, None)
+    tenant_id = scalar(engine, "SELECT tenant_id FROM outbox WHERE lane IS NOT NULL LIMIT 1")
+    execute(engine, "ANALYZE outbox")
+    who = Closed(tenants_of_queues=[("webhooks", str(tenant_id))] if closed else [])
+    look = Case("lanes", lambda tx, _: ring_due_in_lanes(tx, who, lambda _flow, _wanted: 0))
+    lines = "\n".join(plan(engine, look, tenant_id))
+    assert "ix_outbox_lane" in lines
+    read = re.findall(r"(?:rows=|Rows Removed by Filter: )(\d+)", lines)
+    assert max(int(count) for count in read) <= 10
 
 
 def test_a_lane_has_no_more_in_flight_than_its_room_and_gets_room_back_when_a_job_ends(engine: Engine) -> None:

@@ -23,7 +23,7 @@ from domain.jobs.controls import Control, limit, pause, resume
 from domain.jobs.finish import plain_finish_of
 from domain.jobs.kind import JobArgs
 from domain.jobs.outbox import enqueue, new_job
-from domain.jobs.relay_bell import RELAY_BELL, Hint, hint_in, relay_bell
+from domain.jobs.relay_bell import MOST_IN_HINT, RELAY_BELL, Hint, hint_for, hint_in, relay_bell
 from domain.jobs.rescue import recount_lanes, take_over_expired
 from domain.jobs.retry_policy import Snoozed
 from domain.lanes.lanes import open_lane
@@ -149,7 +149,14 @@ def depth(redis: Redis, queue: str = QUEUE) -> int:
 
 
 def fill(
-    engine: Engine, tenant_id: UUID, count: int, *, kind: str = KIND, age_s: float = 3_600.0, priority: int = 0
+    engine: Engine,
+    tenant_id: UUID,
+    count: int,
+    *,
+    kind: str = KIND,
+    age_s: float = 3_600.0,
+    priority: int = 0,
+    lane: str | None = None,
 ) -> None:
     """Many jobs that became due so long ago, all in one statement."""
     execute(
@@ -158,13 +165,14 @@ def fill(
         "made AS (INSERT INTO jobs (id, tenant_id, kind, queue, state, priority, args, max_attempts, due_at) "
         "         SELECT id, :tenant, :kind, 'test', 'queued', :priority, '{}', 3, now() - :age * interval '1 s' "
         "           FROM ids) "
-        "INSERT INTO outbox (job_id, queue, kind, tenant_id, priority, due_at) "
-        "SELECT id, 'test', :kind, :tenant, :priority, now() - :age * interval '1 s' FROM ids",
+        "INSERT INTO outbox (job_id, queue, kind, tenant_id, priority, lane, due_at) "
+        "SELECT id, 'test', :kind, :tenant, :priority, :lane, now() - :age * interval '1 s' FROM ids",
         count=count,
         tenant=tenant_id,
         kind=kind,
         age=age_s,
         priority=priority,
+        lane=lane,
     )
 
 
@@ -473,20 +481,77 @@ def test_a_cap_holds_while_urgent_jobs_push_what_was_rung_out_of_sight(
     assert len(set(rung(redis))) + len(crew.running) == 5
 
 
-def test_no_tenant_has_more_in_flight_than_a_tenant_may(engine: Engine, crew: Crew, start_relay: StartRelay) -> None:
+@pytest.mark.parametrize("lane", [None, "endpoint:1"])
+@pytest.mark.parametrize(("scope", "name"), [("queue", QUEUE), ("kind", KIND)])
+def test_no_tenant_has_more_in_flight_than_a_tenant_may(
+    engine: Engine, crew: Crew, start_relay: StartRelay, scope: Any, name: str, lane: str | None
+) -> None:
     one_tenant, other = a_tenant(engine, "one"), a_tenant(engine, "other")
-    control(engine, Control("queue", QUEUE, max_in_flight_per_tenant=3))
-    fill(engine, one_tenant, 50)
-    fill(engine, one_tenant, 50, kind="test.chore")
-    fill(engine, other, 50)
+    with engine.begin() as tx:
+        open_lane(tx, "endpoint:1", QUEUE)
+    control(engine, Control(scope, name, max_in_flight_per_tenant=3))
+    fill(engine, one_tenant, 50, lane=lane)
+    if scope == "queue":
+        fill(engine, one_tenant, 50, kind="test.chore", lane=lane)
+    fill(engine, other, 50, lane=lane)
     one = start_relay()
     for _ in range(10):
-        one.ring_once()
+        for _ in range(3):
+            one.ring_once()
         crew.hear()
         assert tenants_of(crew.running) == {one_tenant: 3, other: 3}
         one.ring_once()
-        crew.hear()
+        assert crew.hear() == []
         crew.finish()
+        with engine.begin() as tx:
+            recount_lanes(tx)
+
+
+def test_a_cap_counts_jobs_with_and_without_a_lane_together(
+    engine: Engine, tenant_id: UUID, crew: Crew, start_relay: StartRelay
+) -> None:
+    with engine.begin() as tx:
+        open_lane(tx, "endpoint:1", QUEUE)
+    control(engine, Control("kind", KIND, max_in_flight_per_tenant=5))
+    fill(engine, tenant_id, 2)
+    fill(engine, tenant_id, 9, lane="endpoint:1")
+    one = start_relay()
+    for _ in range(3):
+        one.ring_once()
+    assert len(crew.hear()) == 5
+    assert [one.ring_once(), one.ring_once()] == [0, 0]
+
+
+@pytest.mark.parametrize("why", ["kind is paused", "tenant is capped"])
+def test_hundreds_of_lanes_of_who_may_not_start_do_not_stand_in_the_way_of_another_lane(
+    engine: Engine, redis: Redis, tenant_id: UUID, start_relay: StartRelay, why: str
+) -> None:
+    # Given a tenant whose backlog lies in more lanes than a pass serves, all of which have waited longest
+    if why == "tenant is capped":
+        control(engine, Control("queue", QUEUE, max_in_flight_per_tenant=1))
+    else:
+        with engine.begin() as tx:
+            pause(tx, "kind", "test.chore", "olga@harbour")
+    execute(
+        engine,
+        "INSERT INTO lanes (name, queue, last_served) "
+        "SELECT 'endpoint:' || n, 'test', now() - interval '1 hour' FROM generate_series(1, 300) AS n",
+    )
+    fill(engine, tenant_id, 1_200, kind="test.chore", lane="endpoint:1")
+    execute(
+        engine,
+        "UPDATE outbox SET lane = 'endpoint:' || n FROM (SELECT job_id, 1 + row_number() OVER () % 300 AS n "
+        "FROM outbox) AS o WHERE outbox.job_id = o.job_id",
+    )
+    one = start_relay()
+    one.ring_once()
+    redis.delete(bell_list(QUEUE))
+    # When another tenant's first job comes in a lane of its own, it rings in the next pass
+    with engine.begin() as tx:
+        open_lane(tx, "endpoint:other", QUEUE)
+    (single,) = errands(engine, a_tenant(engine, "other"), 1, lane="endpoint:other")
+    one.ring_once()
+    assert rung(redis) == [single]
 
 
 @pytest.mark.parametrize("lane", [None, "endpoint:1"])
@@ -792,8 +857,47 @@ def test_a_hint_does_not_overtake_what_stands_before_it(
     assert bells_waiting(redis, [QUEUE])[QUEUE] == 0
 
 
-def test_a_garbled_hint_is_a_bell_like_any_other() -> None:
-    assert hint_in(relay_bell(None)) is hint_in(b"1") is hint_in(b"\xff") is hint_in(b'["a"]') is None
+def hint_bell(**changes: Any) -> bytes:
+    """A bell whose hint has one job, but for what is changed."""
+    fields = {"queue": QUEUE, "kind": KIND, "tenant_id": str(new_id()), "job_ids": [str(new_id())], **changes}
+    return json.dumps(list(fields.values())).encode()
+
+
+@pytest.mark.parametrize(
+    "bell_",
+    [
+        *[relay_bell(None), b"", b"1", b"\xff", b'["a"]', b"{}", b"[" * 100_000],
+        hint_bell(job_ids=[]),
+        hint_bell(job_ids=[str(new_id()) for _ in range(MOST_IN_HINT + 1)]),
+        hint_bell(job_ids=str(new_id())),
+        hint_bell(job_ids=["1; DROP TABLE jobs"]),
+        hint_bell(job_ids=None),
+        hint_bell(tenant_id=7),
+        hint_bell(queue=None),
+        hint_bell(kind="k" * 100_000),
+        hint_bell(more=1),
+        hint_bell()[:-1] + b"," + b"[" * 1_500 + b"]" * 1_501,
+    ],
+    ids=range(17),
+)
+def test_a_hint_that_nobody_of_ours_would_give_is_a_bell_like_any_other(
+    engine: Engine, redis: Redis, start_relay: StartRelay, bell_: bytes
+) -> None:
+    assert hint_in(bell_) is None
+    one = start_relay()
+    redis.rpush(RELAY_BELL, bell_)
+    assert one.turn() == one.turn() == 0
+    assert not redis.exists(RELAY_BELL)
+
+
+def test_a_hint_may_name_so_many_jobs_and_one_more_is_none() -> None:
+    tenant_id, ids = new_id(), [new_id() for _ in range(MOST_IN_HINT)]
+    given = hint_for(QUEUE, KIND, [(tenant_id, job_id) for job_id in ids])
+    assert given == Hint(QUEUE, KIND, tenant_id, ids) == hint_in(relay_bell(given))
+    assert hint_for(QUEUE, KIND, [(tenant_id, job_id) for job_id in [*ids, new_id()]]) is None
+    # And the longest that we give is not too long to be read
+    longest = Hint("q" * 200, "k" * 200, tenant_id, ids)
+    assert hint_in(relay_bell(longest)) == longest
 
 
 def test_after_a_thousand_jobs_redis_holds_what_it_held_before(

@@ -61,7 +61,7 @@ def rung(engine: Engine) -> list[UUID]:
     """The waiting jobs are due now. Answers those that a relay rings."""
     make_due(engine)
     with engine.begin() as tx:
-        in_lanes = ring_due_in_lanes(tx, {}, {})
+        in_lanes = ring_due_in_lanes(tx)
     return [*all_due(engine), *(row.job_id for row in in_lanes)]
 
 

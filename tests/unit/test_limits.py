@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from domain.jobs.controls import Control, Scope
-from domain.jobs.due import FlowKey
+from domain.jobs.due import Closed, FlowKey
 from workers.limits import Bucket, Limits
 
 TENANTS = [UUID(int=number) for number in range(3)]
@@ -70,7 +70,7 @@ def test_no_queue_kind_or_tenant_gets_past_its_cap_and_nobody_else_is_held_back(
 
 def test_without_controls_everything_is_allowed() -> None:
     free = limits()
-    assert (free.are_capped, free.kinds(), free.queues()) == (False, {}, {})
+    assert (free.are_capped, free.closed()) == (False, Closed([], [], [], []))
     assert free.allow(FlowKey("email", "email.receipt", TENANTS[0]), 1_000) == 1_000
 
 
@@ -79,26 +79,35 @@ def test_a_paused_queue_pauses_all_of_its_kinds_and_a_paused_kind_only_itself() 
     assert pass_.is_paused("email", "email.receipt")
     assert pass_.is_paused("reports", "report.generate")
     assert not pass_.is_paused("reports", "report.other")
-    assert pass_.queues() == {"email": 0}
-    assert pass_.kinds() == {"report.generate": 0}
+    assert pass_.closed() == Closed(["email"], ["report.generate"], [], [])
+    assert pass_.closed(["webhooks"]).queues == ["webhooks", "email"]
     assert not pass_.are_capped
 
 
-def test_a_capped_queue_may_ring_in_lanes_what_its_cap_leaves() -> None:
-    pass_ = limits(Control("queue", "email", max_in_flight=5), Control("queue", "reports", max_in_flight=2))
-    pass_.count({("email", "email.receipt", TENANTS[0]): 3, ("reports", "report.generate", TENANTS[0]): 9})
-    assert pass_.queues() == {"email": 2, "reports": 0}
-    assert [pass_.is_capped(FlowKey(queue, "any", TENANTS[0])) for queue in ("email", "inventory")] == [True, False]
+def test_who_has_used_up_a_limit_is_closed() -> None:
+    one, other, _ = TENANTS
+    pass_ = limits(
+        Control("queue", "email", max_in_flight=9, max_in_flight_per_tenant=3),
+        Control("queue", "reports", max_in_flight=2),
+        Control("kind", "email.receipt", max_in_flight_per_tenant=2),
+        Control("kind", "report.generate", starts_per_second=20.0),  # no token yet
+    )
+    pass_.count({("email", "email.receipt", one): 2, ("email", "email.welcome", other): 3, ("reports", "any", one): 2})
+    assert pass_.closed() == Closed(
+        ["reports"], ["report.generate"], [("email", str(other))], [("email.receipt", str(one))]
+    )
+    # And whoever uses up the rest
+    assert pass_.allow(FlowKey("email", "email.welcome", one), 7) == 1
+    assert ("email", str(one)) in pass_.closed().tenants_of_queues
+    assert [pass_.is_capped(FlowKey(queue, "any", one)) for queue in ("email", "inventory")] == [True, False]
 
 
-def test_a_limited_kind_may_ring_in_lanes_what_its_narrowest_limit_leaves() -> None:
-    pass_ = limits(Control("kind", "email.receipt", max_in_flight=9, starts_per_second=20.0))
-    pass_.count({("email", "email.receipt", TENANTS[0]): 4})
-    assert pass_.kinds() == {"email.receipt": 0}  # no token yet
-    buckets = {"email.receipt": Bucket(0.0)}
-    later = limits(Control("kind", "email.receipt", max_in_flight=9, starts_per_second=20.0), now=10.0, buckets=buckets)
-    later.count({("email", "email.receipt", TENANTS[0]): 6})
-    assert later.kinds() == {"email.receipt": 3}
+def test_counting_again_forgets_what_was_counted_before() -> None:
+    pass_ = limits(Control("queue", "email", max_in_flight=9, max_in_flight_per_tenant=5))
+    flow = FlowKey("email", "email.receipt", TENANTS[0])
+    for in_flight in (2, 3):
+        pass_.count({(flow.queue, flow.kind, flow.tenant_id): in_flight})
+    assert pass_.allow(flow, 10) == 2
 
 
 ticks = st.lists(st.tuples(st.floats(0.001, 3.0), st.integers(0, 500)), min_size=1, max_size=60)

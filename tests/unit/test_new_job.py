@@ -1,13 +1,14 @@
 """A job about to be enqueued: what its kind declares, unless who enqueues it says otherwise."""
 
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from uuid import UUID
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from domain.database import database_time
 from domain.ids import new_id
 from domain.jobs.kind import KINDS, JobArgs
 from domain.jobs.outbox import NewJob, columns, new_job
@@ -52,7 +53,7 @@ def test_a_priority_is_on_the_scale_or_refused(priority: int) -> None:
 
 def test_of_two_deadlines_the_earlier_counts(kinds: tuple[type[JobArgs], type[JobArgs]]) -> None:
     plain, urgent = kinds
-    now = datetime.now(UTC)
+    now = database_time.now()
     sooner, later = now + timedelta(seconds=30), now + timedelta(days=1)
     assert new_job(plain(), tenant_id=TENANT).deadline_at is None
     assert new_job(plain(), tenant_id=TENANT, deadline_at=later).deadline_at == later

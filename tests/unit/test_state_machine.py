@@ -4,7 +4,7 @@ import pytest
 from sqlalchemy import CheckConstraint
 
 from domain.jobs.state_machine import MOVES, TERMINAL, WAITING, JobState, may_move
-from domain.tables import jobs
+from domain.tables.jobs import jobs
 
 FIRST_STATES = {JobState.SCHEDULED, JobState.QUEUED}
 

@@ -7,6 +7,7 @@ from random import random
 import msgspec
 from sqlalchemy import Connection
 
+from domain.database import database_time
 from domain.job_kinds import DeliverWebhook
 from domain.jobs.retry_policy import Backoff, PermanentFailure, RetryLater, Snooze
 from domain.lanes.lane_rules import Observation
@@ -56,7 +57,7 @@ async def deliver_webhook(args: DeliverWebhook, ctx: JobContext) -> dict[str, ob
     if isinstance(verdict, DisableEndpoint):
         reason = verdict.reason
         await ctx.in_thread(lambda tx: disable_endpoint(tx, args.endpoint_id, reason))
-    if isinstance(verdict, Throttled) and datetime.now(UTC) - parcel.occurred_at > LONGEST_THROTTLED:
+    if isinstance(verdict, Throttled) and database_time.now() - parcel.occurred_at > LONGEST_THROTTLED:
         raise PermanentFailure(f"expired: {verdict.reason}")
     return _conclude(verdict, parcel.to.retry, ctx.attempt)
 
