@@ -17,7 +17,7 @@ SECONDS, TURNS, QUICK_TURNS = 2.0, 2, 1
 SOME, MANY = CALLERS, 256
 SKUS = 10
 OF_THE_FLOOR, TIMES_ONE_EACH = 0.6, 3.0
-_OURS, _FLOOR, _EACH = "longshore", "the same without a database", "the same, one transaction per request"
+_OURS, _FLOOR, _EACH = "longshore", "without a database", "one transaction each"
 _FLOORS = {
     _OURS: "",
     _FLOOR: "no-database",
