@@ -93,15 +93,19 @@ def lease_of(tx: Connection, job_id: UUID) -> datetime | None:
     return tx.execute(_LEASE, {"id": job_id}).scalar()
 
 
-_DEPTHS = text(
-    f"""
-    WITH obligations AS (
-        SELECT o.queue, o.due_at, o.rings = 0 AND o.due_at > clock_timestamp() AS later,
+_OBLIGATIONS = """
+    obligations AS (
+        SELECT o.*, o.rings = 0 AND o.due_at > clock_timestamp() AS later,
                q.paused_at IS NOT NULL OR k.paused_at IS NOT NULL
                 OR coalesce(l.state = 'disabled' OR l.parked_until > clock_timestamp(), false) AS held
           FROM outbox AS o LEFT JOIN lanes AS l ON l.name = o.lane
           LEFT JOIN controls AS q ON q.scope = 'queue' AND q.name = o.queue
-          LEFT JOIN controls AS k ON k.scope = 'kind' AND k.name = o.kind),
+          LEFT JOIN controls AS k ON k.scope = 'kind' AND k.name = o.kind)
+    """
+
+_DEPTHS = text(
+    f"""
+    WITH {_OBLIGATIONS},
     waiting AS (
         SELECT queue, count(*) FILTER (WHERE held) AS held, count(*) FILTER (WHERE later AND NOT held) AS later,
                count(*) FILTER (WHERE NOT later AND NOT held) AS due,
@@ -126,17 +130,18 @@ def queue_depths(tx: Connection) -> Sequence[Row[Any]]:
 
 
 _OUTBOX_STATE = text(
-    """
-    SELECT kind, coalesce(lane, '') AS lane, count(*) AS rows,
-           count(*) FILTER (WHERE due_at <= clock_timestamp()) AS due, max(rings) AS most_rings,
-           CAST(extract(epoch FROM clock_timestamp() - min(due_at)) AS float8) AS oldest_seconds
-      FROM outbox GROUP BY 1, 2 ORDER BY rows DESC LIMIT :limit
-    """
+    f"""
+    WITH {_OBLIGATIONS}
+    SELECT kind, lane, count(*) AS rows, count(*) FILTER (WHERE NOT held AND due_at <= clock_timestamp()) AS due,
+           count(*) FILTER (WHERE held) AS held, max(rings) AS most_rings,
+           CAST(greatest(extract(epoch FROM clock_timestamp() - min(due_at)), 0) AS float8) AS oldest_seconds
+      FROM obligations GROUP BY kind, lane ORDER BY rows DESC LIMIT :limit
+    """  # noqa: S608  # constants of ours
 )
 
 
 def outbox_groups(tx: Connection, limit: int = 100) -> Sequence[Row[Any]]:
-    """The obligations that stand, grouped by kind and lane, largest group first."""
+    """The obligations that stand, grouped by kind and lane, largest group first: held as in `queue_depths`."""
     return tx.execute(_OUTBOX_STATE, {"limit": limit}).all()
 
 

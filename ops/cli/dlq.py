@@ -117,7 +117,7 @@ def replay(  # noqa: PLR0913  # one per option
 ) -> None:
     """Queue the jobs again, under the same ids.
 
-    Example: longshore dlq replay --all --fingerprint 0a1b2c --dry-run
+    Example: longshore dlq replay --all --fingerprint 0a1b2c3d4e5f --dry-run
     """
     with answering(as_json) as out, database() as engine:
         from domain.jobs.dead_letters import replay_if_open
@@ -196,7 +196,7 @@ def discard(  # noqa: PLR0913  # one per option
 
 def _nothing(kind: str | None, fingerprint: str | None, since: str | None) -> str:
     refuse_unknown(kind)
-    return "No dead letters match." if kind or fingerprint or since else "There are no dead letters."
+    return "No dead letters match." if kind or fingerprint or since else "There are no open dead letters."
 
 
 def _wanted(kind: str | None, fingerprint: str | None, since: str | None, all_resolutions: bool = False) -> Any:

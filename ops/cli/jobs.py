@@ -54,7 +54,7 @@ def list_(
 
         rows = list_jobs(tx, None, JobFilter(state, kind, queue, order, parent), limit=limit)
         if not rows:
-            refuse_unknown(kind)
+            refuse_unknown(kind, queue)
         empty = "No jobs match." if state or kind or queue or order or parent else "There are no jobs."
         out.records([job_record(row) for row in rows], _LIST, empty)
 

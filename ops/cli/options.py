@@ -48,16 +48,19 @@ def read_id(text: str) -> UUID:
         raise typer.BadParameter(f"{text!r} is not an id; ids look like {_AN_ID}") from None
 
 
-def refuse_unknown(kind: str | None) -> None:
-    """For when nothing of this kind was found: one that this version does not know is a slip of the pen.
+def refuse_unknown(kind: str | None, queue: str | None = None) -> None:
+    """For when nothing of this kind or queue was found: one that this version does not know is a slip of the pen.
 
     Not before: what an older version left behind may be of a kind that is no more. Raises typer.BadParameter.
     """
     import domain.job_kinds  # noqa: F401, PLC0415  # declares them; `--help` does not need it
-    from domain.jobs.kind import KINDS  # noqa: PLC0415
+    from domain.jobs.kind import KINDS, queues  # noqa: PLC0415
 
     if kind and kind not in KINDS:
         raise typer.BadParameter(f"{kind!r} is not a kind; the kinds are {', '.join(sorted(KINDS))}")
+    known = {"default", *queues()}
+    if queue and queue not in known:
+        raise typer.BadParameter(f"{queue!r} is not a queue; the queues are {', '.join(sorted(known))}")
 
 
 def operator(by: str) -> str:

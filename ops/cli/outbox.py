@@ -42,10 +42,10 @@ def outbox(as_json: Json = False) -> None:
     with answering(as_json) as out, database() as engine, engine.begin() as tx:
         from domain.jobs.queries import outbox_groups
         from domain.lanes.lanes import list_lanes
+        from ops.cli.records import record
 
-        lanes = [_lane(row) for row in list_lanes(tx)]
-        held = {lane["name"] for lane in lanes if lane["held"]}
-        _print(out, [_group(row, row.lane in held) for row in outbox_groups(tx)], lanes)
+        groups = [record(row) for row in outbox_groups(tx)]
+        _print(out, groups, [_lane(row) for row in list_lanes(tx)])
 
 
 def _lane(row: Any) -> dict[str, Any]:
@@ -58,14 +58,6 @@ def _lane(row: Any) -> dict[str, Any]:
 def holds(lane: Any) -> bool:
     """The lane lets nothing through now: it is disabled, or parked and not yet due for a probe."""
     return bool(lane.state == "disabled" or (lane.parked_until and lane.parked_until > datetime.now(UTC)))
-
-
-def _group(row: Any, is_held: bool) -> Record:
-    from ops.cli.records import record
-
-    held, due = (row.rows, 0) if is_held else (0, row.due)
-    oldest = max(0.0, row.oldest_seconds)
-    return {**record(row), "lane": row.lane or None, "due": due, "held": held, "oldestSeconds": oldest}
 
 
 def _print(out: Output, groups: Sequence[Record], lanes: Sequence[Record]) -> None:

@@ -19,6 +19,7 @@ class AlreadyUp(Exception):
 def only_one(data: Path) -> Iterator[None]:
     """The data folder exists and is ours inside. Raises AlreadyUp."""
     data.mkdir(mode=0o711, parents=True, exist_ok=True)
+    (data / ".gitignore").write_text("*\n")  # keys and data, wherever the folder is
     file = os.open(data / "up.lock", os.O_RDWR | os.O_CREAT, 0o600)
     try:
         try:

@@ -90,7 +90,11 @@ class TestList:
 
     def test_says_when_nothing_matches_apart_from_the_answer(self, stage: Stage) -> None:
         result = stage.run(app, "list")
-        assert (result.exit_code, result.stdout, result.stderr) == (0, "", "There are no dead letters.\n")
+        assert (result.exit_code, result.stdout, result.stderr) == (
+            0,
+            "",
+            "There are no open dead letters.\n",
+        )
         assert stage.run(app, "list", "--since", "1h").stderr == "No dead letters match.\n"
 
     def test_names_the_kinds_when_it_does_not_know_one(self, stage: Stage) -> None:

@@ -283,3 +283,10 @@ def _work(stage: Stage, job: ClaimedJob) -> None:
 def started(stage: Stage, job_id: UUID) -> list[ClaimedJob]:
     with stage.engine.begin() as tx:
         return start_if_due(tx, [job_id], new_id(), lease_s=600)
+
+
+def test_a_queue_that_does_not_exist_is_a_usage_error_that_names_those_that_do(stage: Stage) -> None:
+    refused = stage.run(app, "list", "--queue", "nope")
+    assert refused.exit_code == 2
+    assert "'nope' is not a queue; the queues are default, email, " in " ".join(refused.stderr.split())
+    assert stage.run(app, "list", "--queue", "reports").exit_code == 0

@@ -12,6 +12,7 @@ from domain.fleet.workers import Process, beat
 from domain.ids import new_id
 from domain.invariants import INVARIANTS
 from domain.job_kinds import DeliverWebhook, GenerateReport
+from domain.jobs.controls import Scope, pause
 from domain.lanes.lanes import SMTP, disable_lane, open_lane
 from domain.tenants.key_rules import parse_key
 from domain.tenants.keys import find_caller
@@ -96,6 +97,14 @@ class TestOutbox:
         answer = stage.json(outbox.app)
         assert [(group["due"], group["held"]) for group in answer["groups"]] == [(0, 1)]
         assert [(lane["waiting"], lane["held"]) for lane in answer["lanes"]] == [(1, 1)]
+
+    @pytest.mark.parametrize(("scope", "name"), [("queue", "email"), ("kind", "email.order_confirmed")])
+    def test_calls_held_what_is_paused(self, stage: Stage, scope: Scope, name: str) -> None:
+        with stage.engine.begin() as tx:
+            pause(tx, scope, name, "test")
+        stage.waiting()
+        answer = stage.json(outbox.app)
+        assert [(group["due"], group["held"]) for group in answer["groups"]] == [(0, 1)]
 
     def test_groups_the_obligations_and_lists_the_lanes_in_trouble_first(self, stage: Stage) -> None:
         with stage.engine.begin() as tx:
