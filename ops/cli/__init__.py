@@ -11,6 +11,7 @@ import typer
 
 from ops.cli import (
     bench,
+    chaos,
     demo,
     dlq,
     doctor,
@@ -54,6 +55,7 @@ app.command("up")(up.up)
 app.command("demo")(demo.demo)
 app.command("doctor")(doctor.doctor)
 app.command("bench")(bench.bench)
+app.command("chaos")(chaos.chaos)
 app.command("workers")(workers.workers)
 app.command("outbox")(outbox.outbox)
 processes.add_to(app)

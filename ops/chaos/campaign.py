@@ -1,0 +1,176 @@
+"""One seed: a fresh system under load, its faults, then peace; every unknown outcome resolved; the verdict."""
+
+import random
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import contextmanager
+
+import msgspec
+from sqlalchemy import text
+
+from domain.tenants.keys import create_key, ensure_tenant
+from ops.chaos.checker import Finding, check
+from ops.chaos.clients import Client, Load
+from ops.chaos.faults import FAULTS, Fault, Scene
+from ops.chaos.history import History, Posted, Tenant
+from ops.chaos.observe import Seen, look
+from ops.chaos.plan import Choice, Planned, plan_of
+from ops.chaos.system import ChaosFailed, System, system
+
+CALLERS = 8
+TENANTS, PLENTY, SCARCE = 3, 8, 2
+MUCH_STOCK, LITTLE_STOCK = 10_000_000, 40
+#: After the last fault is healed: everything is up again, every unknown outcome is known, and every job has ended.
+UP_WITHIN_S, KNOWN_WITHIN_S, QUIET_WITHIN_S = 60.0, 60.0, 120.0
+
+_QUIET = text("SELECT NOT EXISTS (SELECT FROM jobs WHERE state NOT IN ('succeeded', 'dead', 'cancelled'))")
+
+Say = Callable[[str], None]
+
+
+class Verdict(msgspec.Struct, frozen=True, rename="camel"):
+    """What a run showed. `findings` are broken promises: none means that all held."""
+
+    seed: int
+    mutant: str
+    load_seconds: float
+    findings: list[Finding]
+    fired: dict[str, int]
+    timeline: list[Planned]
+    accepted_at_s: list[float]
+    accepted: int
+    refused: int
+    resolved: int
+    statuses: dict[str, int]
+    events: dict[str, int]
+    up_after_s: float
+    quiet_after_s: float
+
+
+def run(seed: int, seconds: float, faults: Sequence[Fault], say: Say, mutant: str = "") -> Verdict:
+    """Raises ChaosFailed when the run could not be carried out."""
+    with system(seed, mutant) as running:
+        history = History()
+        tenants = [_tenant(running, number) for number in range(TENANTS)]
+        dice = random.Random(seed)  # noqa: S311  # faults, not secrets
+        client = Client(list(running.ports.values()), dice, history)
+        _stock(client, tenants)
+        secrets = [_subscribe(client, running, tenant) for tenant in tenants]
+        load = Load(list(running.ports.values()), tenants, history, seed, CALLERS)
+        began = time.monotonic()
+        load.start()
+        planned = plan_of(seed, seconds, [Choice(one.name, one.touches, one.seconds) for one in faults])
+        fired = _strike(running, history, tenants[0].id, planned, seed, began, say)
+        time.sleep(max(0.0, began + seconds - time.monotonic()))
+        load.stop()
+        running.wires.straighten()
+        say("healed")
+        unknown = [posted for posted in history.posted if posted.outcome == "unknown"]
+        findings, seen, up_s, quiet_s = _settle(
+            running, client, history, unknown, list(zip(tenants, secrets, strict=True))
+        )
+    posted = history.posted
+    return Verdict(
+        seed=seed,
+        mutant=mutant,
+        load_seconds=seconds,
+        findings=findings,
+        fired=fired,
+        timeline=planned,
+        accepted_at_s=sorted(one.accepted_at - began for one in posted if one.outcome == "accepted"),
+        accepted=sum(one.outcome == "accepted" for one in posted),
+        refused=sum(one.outcome == "refused" for one in posted),
+        resolved=len(unknown),
+        statuses=dict(sorted(history.statuses.items())),
+        events=seen.events if seen else {},
+        up_after_s=up_s,
+        quiet_after_s=quiet_s,
+    )
+
+
+def _settle(
+    running: System, client: Client, history: History, unknown: Sequence[Posted], tenants: Sequence[tuple[Tenant, str]]
+) -> tuple[list[Finding], Seen | None, float, float]:
+    """Not to come to rest is a finding like any other: what hangs is as good as lost."""
+    up_s = quiet_s = float("inf")
+    try:
+        up_s = running.wait(running.is_ready, "not every process was up again", UP_WITHIN_S)
+        for posted in unknown:
+            client.post(posted, KNOWN_WITHIN_S)
+        quiet_s = running.wait(lambda: _is_quiet(running), "not every job came to its end", QUIET_WITHIN_S, 0.5)
+        seen = look(running, client, history, tenants)
+    except ChaosFailed as failed:
+        return [Finding("liveness", str(failed))], None, up_s, quiet_s
+    return check(history, seen), seen, up_s, quiet_s
+
+
+def _is_quiet(running: System) -> bool:
+    with running.engine.connect() as connection:
+        return bool(connection.execute(_QUIET).scalar())
+
+
+def _strike(
+    running: System, history: History, tenant_id: str, planned: Sequence[Planned], seed: int, began: float, say: Say
+) -> dict[str, int]:
+    """Every fault in its time, each on a thread of its own. Answers how often each took effect."""
+    fired: Counter[str] = Counter()
+    broken: list[str] = []
+
+    def strike(number: int, one: Planned) -> None:
+        scene = Scene(running, history, tenant_id, random.Random(f"{seed} {number}"))  # noqa: S311
+        try:
+            with contextmanager(FAULTS[one.name].harm)(scene):
+                time.sleep(one.lasts_s)
+        except Exception as error:  # noqa: BLE001  # a fault that cannot be done or undone voids the run
+            broken.append(f"{one.name}: {type(error).__name__}: {error}")
+        fired[one.name] += scene.fired
+
+    threads = []
+    for number, one in enumerate(planned):
+        time.sleep(max(0.0, began + one.at_s - time.monotonic()))
+        say(f"{one.at_s:6.1f} s  {one.name} for {one.lasts_s:.1f} s")
+        threads.append(threading.Thread(target=strike, args=(number, one), daemon=True))
+        threads[-1].start()
+    for thread in threads:
+        thread.join(90)
+    if broken:
+        raise ChaosFailed("; ".join(broken))
+    return dict(sorted(fired.items()))
+
+
+def _tenant(running: System, number: int) -> Tenant:
+    with running.engine.begin() as tx:
+        tenant_id = ensure_tenant(tx, f"tenant-{number}")
+        api_key = create_key(tx, tenant_id, "api", ["api"])
+        admin_key = create_key(tx, tenant_id, "admin", ["api", "admin"])
+    return Tenant(
+        id=str(tenant_id),
+        name=f"tenant-{number}",
+        api_key=api_key,
+        admin_key=admin_key,
+        scarce=[f"SCARCE-{each}" for each in range(SCARCE)],
+        plenty=[f"PLENTY-{each}" for each in range(PLENTY)],
+    )
+
+
+def _stock(client: Client, tenants: Sequence[Tenant]) -> None:
+    for tenant in tenants:
+        for sku in tenant.scarce + tenant.plenty:
+            stock = LITTLE_STOCK if sku in tenant.scarce else MUCH_STOCK
+            body = msgspec.json.encode({"sku": sku, "name": "Thing", "price": 9.5, "stock": stock})
+            status, said = client.call("POST", "/products", tenant.admin_key, body)
+            if status != 201:
+                raise ChaosFailed(f"no product could be made: {status} {said[:200]!r}")
+
+
+def _subscribe(client: Client, running: System, tenant: Tenant) -> str:
+    """The secret of the tenant's endpoint, which hears of everything."""
+    url = f"http://127.0.0.1:{running.webhook_port}/{tenant.name}"
+    body = msgspec.json.encode({"url": url, "eventTypes": ["*"]})
+    status, said = client.call("POST", "/webhook-endpoints", tenant.api_key, body)
+    if status != 201:
+        raise ChaosFailed(f"no endpoint could be made: {status} {said[:200]!r}")
+    secret: str = msgspec.json.decode(said)["data"]["secret"]
+    return secret

@@ -1,0 +1,60 @@
+"""The faults by name: what is done to the system, for how long, and how it is undone.
+
+Each is a generator: before its `yield` it does harm, after it heals. What it touches says which faults exclude each
+other. A fault counts as fired only when it saw itself take effect. Numbers are those of the fault list in
+docs/reliability.md.
+"""
+
+import random
+from collections.abc import Callable, Iterator
+from typing import Literal
+
+import msgspec
+
+from ops.chaos.history import History
+from ops.chaos.system import System
+
+Touches = Literal[
+    "web", "relay", "rescuer", "scheduler", "worker", "valkey", "postgresql", "links", "outside", "callers"
+]
+
+
+class Scene:
+    """Where a fault is at work. `dice` are its own, from the seed."""
+
+    def __init__(self, system: System, history: History, tenant_id: str, dice: random.Random) -> None:
+        self.system, self.history, self.tenant_id, self.dice = system, history, tenant_id, dice
+        self.fired = 0
+
+    def fires(self, times: int = 1) -> None:
+        """It took effect, so many times."""
+        self.fired += times
+
+
+Harm = Callable[[Scene], Iterator[None]]
+
+
+class Fault(msgspec.Struct, frozen=True):
+    """One fault: `seconds` bounds how long it stands before it is healed."""
+
+    id: str
+    name: str
+    summary: str
+    touches: Touches
+    seconds: tuple[float, float]
+    harm: Harm
+
+
+FAULTS: dict[str, Fault] = {}
+
+
+def fault(id: str, name: str, touches: Touches, seconds: tuple[float, float] = (0.0, 0.5)) -> Callable[[Harm], Harm]:  # noqa: A002
+    """The decorated generator is this fault; its docstring says what it does."""
+
+    def register(harm: Harm) -> Harm:
+        if name in FAULTS:
+            raise ValueError(f"fault {name} is declared twice")
+        FAULTS[name] = Fault(id, name, (harm.__doc__ or "").strip(), touches, seconds, harm)
+        return harm
+
+    return register

@@ -1,0 +1,61 @@
+"""Kinds of job that only the harness knows: some do harm, one is an honest neighbour. Never imported by the product."""
+
+import ctypes
+import os
+import socket
+import time
+
+from domain.jobs.kind import JobArgs
+from domain.jobs.retry_policy import Backoff
+from workers.context import JobContext
+from workers.registry import handles
+
+QUEUE = "chaos"
+_RETRY = Backoff(max_attempts=5, base=0.2, cap=2.0)
+
+
+class Honest(JobArgs, kind="chaos.honest", queue=QUEUE, retry=_RETRY):
+    """Works for a while, and succeeds."""
+
+    seconds: float
+
+
+class Poison(JobArgs, kind="chaos.poison", queue=QUEUE, retry=_RETRY):
+    """Takes its worker down, like a segmentation fault in a library."""
+
+
+class Stall(JobArgs, kind="chaos.stall", queue=QUEUE, retry=_RETRY):
+    """Holds Python's lock for so long: not even the thread that proves life gets a turn."""
+
+    seconds: int
+
+
+class Hang(JobArgs, kind="chaos.hang", queue=QUEUE, retry=Backoff(max_attempts=2, base=0.2, cap=1.0), timeout=2.0):
+    """Waits for an answer that nobody will give, far past its timeout."""
+
+    seconds: float
+
+
+@handles(Honest)
+def be_honest(args: Honest, ctx: JobContext) -> None:  # noqa: ARG001  # the signature of a handler
+    time.sleep(args.seconds)
+
+
+@handles(Poison)
+def take_the_worker_down(args: Poison, ctx: JobContext) -> None:  # noqa: ARG001
+    os.abort()
+
+
+@handles(Stall)
+def hold_the_lock(args: Stall, ctx: JobContext) -> None:  # noqa: ARG001
+    ctypes.PyDLL(None).sleep(args.seconds)  # PyDLL keeps the lock, as careless C code does
+
+
+@handles(Hang)
+def hang(args: Hang, ctx: JobContext) -> None:  # noqa: ARG001
+    with socket.create_server(("127.0.0.1", 0)) as silent, socket.create_connection(silent.getsockname()) as end:
+        end.settimeout(args.seconds)
+        try:
+            end.recv(1)
+        except TimeoutError:
+            return

@@ -1,0 +1,172 @@
+"""The outside world: a mail server and webhook subscribers that note everything they get, and have moods.
+
+What is noted is what anybody outside could know. A mood says what comes back; a thing is noted before it is answered,
+so that an answer that is lost is no delivery that is lost.
+"""
+
+import asyncio
+import random
+import threading
+import time
+from collections.abc import Callable
+from email import message_from_bytes, policy
+from typing import Self
+
+import msgspec
+
+HOST = "127.0.0.1"
+_REASONS = {204: "No Content", 302: "Found", 410: "Gone", 429: "Too Many Requests", 500: "Internal Server Error"}
+
+
+class Delivery(msgspec.Struct, frozen=True):
+    """One request of a webhook. `at` is of the monotonic clock."""
+
+    path: str
+    webhook_id: str
+    body: bytes
+    headers: dict[str, str]
+    at: float
+    status: int | None
+
+
+class Mail(msgspec.Struct, frozen=True):
+    """One mail that was sent to its final dot."""
+
+    message_id: str
+    recipient: str
+    subject: str
+    at: float
+    acknowledged: bool
+
+
+class Mood(msgspec.Struct, frozen=True):
+    """How the outside answers: each of these with its chance, else well. `hang_s` before any answer."""
+
+    status: int = 204
+    chance: float = 0.0
+    hang_s: float = 0.0
+    reset: float = 0.0
+    drip: bool = False
+
+
+WELL = Mood()
+
+
+class Outside:
+    """A context. Its ports are open, and what came is in `deliveries` and `mails`."""
+
+    def __init__(self) -> None:
+        self.deliveries: list[Delivery] = []
+        self.mails: list[Mail] = []
+        self.webhook_mood = self.mail_mood = WELL
+        #: Answers that a mood has spoiled.
+        self.spoiled = 0
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="outside", daemon=True)
+        self._random = random.Random(0)  # noqa: S311  # moods, not secrets
+        self.smtp_port = self.http_port = 0
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        self.smtp_port = self._serve(self._take_mail)
+        self.http_port = self._serve(self._take_webhook)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(5)
+
+    def _serve(self, take: Callable[[asyncio.StreamReader, asyncio.StreamWriter], object]) -> int:
+        async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            try:
+                await take(reader, writer)  # type: ignore[misc]  # both are coroutines
+            except (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
+                pass
+            finally:
+                writer.close()
+
+        async def listen() -> int:
+            server = await asyncio.start_server(talk, HOST, 0)
+            port: int = server.sockets[0].getsockname()[1]
+            return port
+
+        return asyncio.run_coroutine_threadsafe(listen(), self._loop).result(10)
+
+    async def _take_webhook(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while True:
+            head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+            request, *lines = head.split("\r\n")
+            headers = {
+                name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines) if name
+            }
+            body = await reader.readexactly(int(headers.get("content-length", "0")))
+            status = await self._answer(writer, self.webhook_mood)
+            webhook_id = headers.get("webhook-id", "")
+            self.deliveries.append(Delivery(request.split(" ")[1], webhook_id, body, headers, time.monotonic(), status))
+            if status is None:
+                writer.transport.abort()
+                return
+
+    async def _answer(self, writer: asyncio.StreamWriter, mood: Mood) -> int | None:
+        """The status that was sent; None when the connection shall go instead."""
+        if mood.hang_s:
+            self.spoiled += 1
+            await asyncio.sleep(mood.hang_s)
+        if self._random.random() < mood.reset:
+            self.spoiled += 1
+            return None
+        status = 204
+        if self._random.random() < mood.chance:
+            self.spoiled += 1
+            status = mood.status
+        extra = {302: "Location: http://169.254.169.254/\r\n", 429: "Retry-After: 1\r\n"}.get(status, "")
+        answer = f"HTTP/1.1 {status} {_REASONS[status]}\r\n{extra}Content-Length: 0\r\n\r\n".encode()
+        for byte in answer if mood.drip else ():
+            writer.write(bytes([byte]))
+            await writer.drain()
+            await asyncio.sleep(0.2)
+        if not mood.drip:
+            writer.write(answer)
+            await writer.drain()
+        return status
+
+    async def _take_mail(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        recipient = ""
+        writer.write(b"220 outside\r\n")
+        while line := await reader.readline():
+            match line[:4].upper():
+                case b"EHLO":
+                    writer.write(b"250-outside\r\n250-8BITMIME\r\n250 SMTPUTF8\r\n")
+                case b"RCPT":
+                    recipient = line.decode().partition("<")[2].partition(">")[0]
+                    refused = self._random.random() < self.mail_mood.chance
+                    self.spoiled += refused
+                    writer.write(b"451 not now\r\n" if refused else b"250 fine\r\n")
+                case b"DATA":
+                    writer.write(b"354 go on\r\n")
+                    await writer.drain()
+                    content = await reader.readuntil(b"\r\n.\r\n")
+                    if not await self._keep(content, recipient, writer):
+                        return
+                case b"QUIT":
+                    writer.write(b"221 bye\r\n")
+                    return
+                case _:
+                    writer.write(b"250 fine\r\n")
+
+    async def _keep(self, content: bytes, recipient: str, writer: asyncio.StreamWriter) -> bool:
+        mood = self.mail_mood
+        is_lost = self._random.random() < mood.reset
+        mail = message_from_bytes(content, policy=policy.default)
+        self.mails.append(
+            Mail(str(mail["Message-ID"]), recipient, str(mail["Subject"]), time.monotonic(), acknowledged=not is_lost)
+        )
+        if is_lost:
+            self.spoiled += 1
+            writer.transport.abort()
+            return False
+        if mood.hang_s:
+            self.spoiled += 1
+            await asyncio.sleep(mood.hang_s)
+        writer.write(b"250 taken\r\n")
+        return True

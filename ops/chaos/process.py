@@ -1,0 +1,37 @@
+"""`python -m ops.chaos.process worker ...`: the command line as it is, with retries that come soon and kinds that harm.
+
+Nothing else differs from production: leases, visibility, bundles, pools and timeouts are the stock ones. A mutant of
+the harness's choice is grafted on here, and nowhere else.
+"""
+
+import os
+
+import msgspec
+
+import domain.job_kinds  # noqa: F401  # declares the kinds
+import ops.chaos.kinds  # noqa: F401  # declares those that harm
+from domain.jobs.kind import KINDS
+from domain.jobs.retry_policy import Backoff, Timetable
+from ops.chaos.mutants import MUTANTS
+from ops.cli import main
+
+#: A run is a minute: what would be tried again in an hour is tried again now.
+SOON_S, LATE_S = 0.2, 2.0
+
+
+def retry_soon() -> None:
+    """Every kind keeps its number of attempts, and waits moments between them."""
+    for name, kind in list(KINDS.items()):
+        retry = kind.retry
+        if isinstance(retry, Backoff):
+            retry = msgspec.structs.replace(retry, base=SOON_S, cap=LATE_S)
+        elif isinstance(retry, Timetable):
+            retry = Timetable(tuple(min(LATE_S, SOON_S * 2.0**number) for number in range(len(retry.waits))))
+        KINDS[name] = msgspec.structs.replace(kind, retry=retry)
+
+
+if __name__ == "__main__":
+    retry_soon()
+    if mutant := os.environ.get("LONGSHORE_CHAOS_MUTANT"):
+        MUTANTS[mutant].graft()
+    main()
