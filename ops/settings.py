@@ -98,6 +98,12 @@ def load_settings(environ: Mapping[str, str] | None = None, dev_env: Path = DEV_
     return msgspec.convert(known, Settings, strict=False)
 
 
+def surroundings() -> dict[str, str]:
+    """The environment without what would be a setting of ours: for a system that brings its own."""
+    known = {name.upper() for name in Settings.__struct_fields__}
+    return {name: value for name, value in os.environ.items() if name not in known}
+
+
 def read_env_file(path: Path) -> dict[str, str]:
     """NAME=value lines of an env file; an absent file is an empty one."""
     if not path.exists():

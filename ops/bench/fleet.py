@@ -24,7 +24,7 @@ from domain.tenants.keys import ensure_tenant
 from ops.bench.client.mark import SINK
 from ops.bench.sink import Sink
 from ops.migrate import upgrade
-from ops.settings import Settings
+from ops.settings import surroundings
 from ops.stack import Stack
 from ops.supervisor import LEASH
 from workers.broker import connect_redis
@@ -49,7 +49,7 @@ class Fleet:
         hot = connect(stack.database_url, process="bench", pool_size=2, pool_timeout_s=30.0, hot=True)
         self.commits = hot.execution_options(isolation_level="AUTOCOMMIT")
         self.redis: Redis = connect_redis(stack.redis_url, timeout_s=30.0)
-        self.environ = {**_surroundings(), **_settings(stack, folder), SINK: str(sink.path)}
+        self.environ = {**surroundings(), **_settings(stack, folder), SINK: str(sink.path)}
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         with self.engine.begin() as tx:
             self.tenant_id: UUID = ensure_tenant(tx, TENANT)
@@ -154,12 +154,6 @@ def fleet() -> Iterator[Fleet]:
                 yield running
             finally:
                 running.close()
-
-
-def _surroundings() -> dict[str, str]:
-    """The environment without what would be a setting of ours."""
-    known = {name.upper() for name in Settings.__struct_fields__}
-    return {name: value for name, value in os.environ.items() if name not in known}
 
 
 def _settings(stack: Stack, folder: Path) -> Mapping[str, str]:

@@ -27,7 +27,7 @@ from ops.chaos.wires import HOST, Wires
 from ops.dev.ports import Ports
 from ops.joint_log import JointLog
 from ops.migrate import upgrade
-from ops.settings import Settings
+from ops.settings import surroundings
 from ops.stack import Stack
 from ops.supervisor import Child, Supervisor
 from workers.broker import connect_redis
@@ -53,7 +53,7 @@ class System:
         self.folder, self.stack, self.wires, self.outside = folder, stack, wires, outside
         self.engine: Engine = connect(stack.database_url, process="chaos", pool_size=8, pool_timeout_s=30.0)
         self.redis: Redis = connect_redis(stack.redis_url, timeout_s=5.0)
-        self.environ = _surroundings() | {
+        self.environ = surroundings() | {
             "DATABASE_URL": stack.database_url,
             "REDIS_URL": stack.redis_url,
             "SECRET_KEY": base64.b64encode(secrets.token_bytes(32)).decode(),
@@ -162,12 +162,6 @@ def system(seed: int, mutant: str = "") -> Iterator[System]:
                 yield made
             finally:
                 made.stop()
-
-
-def _surroundings() -> dict[str, str]:
-    """The environment without what would be a setting of ours."""
-    known = {name.upper() for name in Settings.__struct_fields__}
-    return {name: value for name, value in os.environ.items() if name not in known}
 
 
 def _moved(url: str, port: int, to: int) -> str:
