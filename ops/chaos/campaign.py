@@ -5,16 +5,19 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 
 import msgspec
+from redis.exceptions import RedisError
 from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
 
 from domain.tenants.keys import create_key, ensure_tenant
-from ops.chaos.checker import Finding, check
+from ops.chaos.checker import check
 from ops.chaos.clients import Client, Load
 from ops.chaos.faults import FAULTS, Fault, Scene
 from ops.chaos.history import History, Posted, Tenant
+from ops.chaos.judges import Finding
 from ops.chaos.observe import Seen, look
 from ops.chaos.plan import Choice, Planned, plan_of
 from ops.chaos.system import ChaosFailed, System, system
@@ -120,10 +123,13 @@ def _strike(
 
     def strike(number: int, one: Planned) -> None:
         scene = Scene(running, history, tenant_id, random.Random(f"{seed} {number}"))  # noqa: S311
+        harm = contextmanager(FAULTS[one.name].harm)(scene)
         try:
-            with contextmanager(FAULTS[one.name].harm)(scene):
+            with ExitStack() as standing:
+                with suppress(DBAPIError, RedisError):  # what it would harm is harmed already: it has not fired
+                    standing.enter_context(harm)
                 time.sleep(one.lasts_s)
-        except Exception as error:  # noqa: BLE001  # a fault that cannot be done or undone voids the run
+        except Exception as error:  # noqa: BLE001  # a fault that cannot be undone voids the run
             broken.append(f"{one.name}: {type(error).__name__}: {error}")
         fired[one.name] += scene.fired
 

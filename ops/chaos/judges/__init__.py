@@ -1,0 +1,34 @@
+"""The judges: each holds one promise against what callers were told and what is there at the end.
+
+The promises are those of docs/reliability.md. Judges are pure, know no fault and no excuse, and are linear in what they
+were given.
+"""
+
+from collections.abc import Callable, Iterator
+
+import msgspec
+
+from ops.chaos.history import History
+from ops.chaos.observe import Seen
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """One broken promise: `what` names the order, job or message, so that it can be looked up."""
+
+    promise: str
+    what: str
+
+
+Judge = Callable[[History, Seen], Iterator[str]]
+
+JUDGES: list[tuple[str, Judge]] = []
+
+
+def judge(promise: str) -> Callable[[Judge], Judge]:
+    """The decorated generator yields what breaks this promise. A promise may have several judges."""
+
+    def register(one: Judge) -> Judge:
+        JUDGES.append((promise, one))
+        return one
+
+    return register

@@ -1,0 +1,56 @@
+"""Webhooks, as their subscribers noted them."""
+
+from collections.abc import Iterator
+
+import msgspec
+from standardwebhooks import Webhook
+
+from ops.chaos.history import History
+from ops.chaos.judges import judge
+from ops.chaos.observe import Seen
+
+
+@judge("webhooks arrive")
+def webhooks_arrive(history: History, seen: Seen) -> Iterator[str]:  # noqa: ARG001
+    """Each event reaches its subscriber at least once, or its job is dead for all to see."""
+    arrived = {delivery.webhook_id for delivery in seen.deliveries}
+    jobs = {job.event_id: job for job in seen.jobs if job.kind == "webhook.deliver"}
+    subscribed = {tenant_id for tenant_id, _ in seen.subscribers.values()}
+    for event in seen.events_published:
+        if str(event.tenant_id) not in subscribed:
+            continue
+        job = jobs.get(event.id)
+        if job is None:
+            yield f"{event.type} {event.id} has no delivery"
+        elif job.state == "succeeded" and not any(
+            str(event.id).replace("-", "") in word or str(event.id) in word for word in arrived
+        ):
+            yield f"{event.type} {event.id} was delivered, they say, and never arrived"
+
+
+@judge("webhooks are genuine")
+def webhooks_are_genuine(history: History, seen: Seen) -> Iterator[str]:  # noqa: ARG001
+    """One event, one id and the same bytes; signed with the subscriber's secret; nobody hears of another's business."""
+    events = {str(event.id): event for event in seen.events_published}
+    ids: dict[str, str] = {}
+    bodies: dict[str, bytes] = {}
+    for delivery in seen.deliveries:
+        tenant_id, secret = seen.subscribers[delivery.path]
+        event_id = msgspec.json.decode(delivery.body)["id"]
+        event = events.get(event_id)
+        if event is None or str(event.tenant_id) != tenant_id:
+            yield f"{delivery.path} was told of {event_id}, which is not its business"
+        if ids.setdefault(event_id, delivery.webhook_id) != delivery.webhook_id:
+            yield f"event {event_id} came under {ids[event_id]} and {delivery.webhook_id}"
+        if bodies.setdefault(event_id, delivery.body) != delivery.body:
+            yield f"event {event_id} came with different bytes"
+        if (problem := _signature_problem(secret, delivery.body, delivery.headers)) is not None:
+            yield f"event {event_id}: {problem}"
+
+
+def _signature_problem(secret: str, body: bytes, headers: dict[str, str]) -> str | None:
+    try:
+        Webhook(secret).verify(body, headers, json_parse=False)
+    except Exception as error:  # noqa: BLE001  # whatever the library says
+        return f"its signature does not verify: {error}"
+    return None
