@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
 
 import msgspec
 from redis.exceptions import RedisError
@@ -21,6 +22,7 @@ from ops.chaos.judges import Finding
 from ops.chaos.observe import Seen, look
 from ops.chaos.plan import Choice, Planned, plan_of
 from ops.chaos.system import ChaosFailed, System, system
+from ops.chaos.verdict import Verdict, per_second
 
 CALLERS = 8
 TENANTS, PLENTY, SCARCE = 3, 8, 2
@@ -28,32 +30,19 @@ MUCH_STOCK, LITTLE_STOCK = 10_000_000, 40
 #: After the last fault is healed: everything is up again, every unknown outcome is known, and every job has ended.
 UP_WITHIN_S, KNOWN_WITHIN_S, QUIET_WITHIN_S = 60.0, 60.0, 120.0
 
+_ENDED = text("SELECT extract(epoch FROM finished_at) FROM jobs WHERE finished_at IS NOT NULL")
 _QUIET = text("SELECT NOT EXISTS (SELECT FROM jobs WHERE state NOT IN ('succeeded', 'dead', 'cancelled'))")
 
 Say = Callable[[str], None]
 
 
-class Verdict(msgspec.Struct, frozen=True, rename="camel"):
-    """What a run showed. `findings` are broken promises: none means that all held."""
+def run(
+    seed: int, seconds: float, faults: Sequence[Fault], say: Say, mutant: str = "", logs: Path | None = None
+) -> Verdict:
+    """One run. Where a promise was broken, what all processes said is kept in `logs`.
 
-    seed: int
-    mutant: str
-    load_seconds: float
-    findings: list[Finding]
-    fired: dict[str, int]
-    timeline: list[Planned]
-    accepted_at_s: list[float]
-    accepted: int
-    refused: int
-    resolved: int
-    statuses: dict[str, int]
-    events: dict[str, int]
-    up_after_s: float
-    quiet_after_s: float
-
-
-def run(seed: int, seconds: float, faults: Sequence[Fault], say: Say, mutant: str = "") -> Verdict:
-    """Raises ChaosFailed when the run could not be carried out."""
+    Raises ChaosFailed when the run could not be carried out.
+    """
     with system(seed, mutant) as running:
         history = History()
         tenants = [_tenant(running, number) for number in range(TENANTS)]
@@ -62,7 +51,7 @@ def run(seed: int, seconds: float, faults: Sequence[Fault], say: Say, mutant: st
         _stock(client, tenants)
         secrets = [_subscribe(client, running, tenant) for tenant in tenants]
         load = Load(list(running.ports.values()), tenants, history, seed, CALLERS)
-        began = time.monotonic()
+        began, began_at = time.monotonic(), time.time()
         load.start()
         planned = plan_of(seed, seconds, [Choice(one.name, one.touches, one.seconds) for one in faults])
         fired = _strike(running, history, tenants[0].id, planned, seed, began, say)
@@ -74,6 +63,9 @@ def run(seed: int, seconds: float, faults: Sequence[Fault], say: Say, mutant: st
         findings, seen, up_s, quiet_s = _settle(
             running, client, history, unknown, list(zip(tenants, secrets, strict=True))
         )
+        ended_at = _ended_at(running)
+        if findings and logs is not None:
+            running.keep_logs(logs / f"seed-{seed}")
     posted = history.posted
     return Verdict(
         seed=seed,
@@ -82,7 +74,6 @@ def run(seed: int, seconds: float, faults: Sequence[Fault], say: Say, mutant: st
         findings=findings,
         fired=fired,
         timeline=planned,
-        accepted_at_s=sorted(one.accepted_at - began for one in posted if one.outcome == "accepted"),
         accepted=sum(one.outcome == "accepted" for one in posted),
         refused=sum(one.outcome == "refused" for one in posted),
         resolved=len(unknown),
@@ -90,7 +81,16 @@ def run(seed: int, seconds: float, faults: Sequence[Fault], say: Say, mutant: st
         events=seen.events if seen else {},
         up_after_s=up_s,
         quiet_after_s=quiet_s,
+        accepted_per_s=per_second([one.accepted_at - began for one in posted if one.outcome == "accepted"]),
+        ended_per_s=per_second([at - began_at for at in ended_at]),
     )
+
+
+def _ended_at(running: System) -> list[float]:
+    """When each job came to its end, in seconds of the epoch; nothing when the database cannot say."""
+    with suppress(DBAPIError), running.engine.connect() as connection:
+        return [float(at) for at in connection.execute(_ENDED).scalars()]
+    return []
 
 
 def _settle(

@@ -19,13 +19,14 @@ _REASONS = {204: "No Content", 302: "Found", 410: "Gone", 429: "Too Many Request
 
 
 class Delivery(msgspec.Struct, frozen=True):
-    """One request of a webhook. `at` is of the monotonic clock."""
+    """One request of a webhook. `at` is of the monotonic clock, `received_at` in seconds of the epoch."""
 
     path: str
     webhook_id: str
     body: bytes
     headers: dict[str, str]
     at: float
+    received_at: float
     status: int | None
 
 
@@ -100,9 +101,12 @@ class Outside:
                 name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines) if name
             }
             body = await reader.readexactly(int(headers.get("content-length", "0")))
+            arrived, arrived_at = time.monotonic(), time.time()
             status = await self._answer(writer, self.webhook_mood)
             webhook_id = headers.get("webhook-id", "")
-            self.deliveries.append(Delivery(request.split(" ")[1], webhook_id, body, headers, time.monotonic(), status))
+            self.deliveries.append(
+                Delivery(request.split(" ")[1], webhook_id, body, headers, arrived, arrived_at, status)
+            )
             if status is None:
                 writer.transport.abort()
                 return

@@ -1,23 +1,46 @@
-"""What a run showed, for people."""
+"""What runs showed, for people."""
 
-from ops.chaos.campaign import Verdict
+from collections.abc import Iterator
+
 from ops.chaos.catalogue import every_fault
 from ops.chaos.mutants import MUTANTS
+from ops.chaos.verdict import Tally, Verdict
 
 
 def summary(verdict: Verdict) -> str:
     """A few lines: the figures, what never fired, what was broken."""
     fired = ", ".join(f"{name} {times}" for name, times in verdict.fired.items() if times)
-    idle = [name for name, times in verdict.fired.items() if not times]
     rest = f"up again after {verdict.up_after_s:.1f} s, quiet after {verdict.quiet_after_s:.1f} s"
     lines = [
         f"seed {verdict.seed}: {verdict.accepted} orders accepted, {verdict.resolved} resolved by key; {rest}",
         f"  fired: {fired}",
-        f"  met: {', '.join(f'{name} {times}' for name, times in verdict.events.items())}",
+        f"  met: {', '.join(f'{name} {times}' for name, times in verdict.events.items() if times)}",
     ]
-    lines += [f"  proved nothing about: {', '.join(idle)}"] if idle else []
+    lines += [f"  proved nothing about: {', '.join(verdict.unproved)}"] if verdict.unproved else []
     lines += [f"  BROKEN {finding.promise}: {finding.what}" for finding in verdict.findings]
     return "\n".join(lines if verdict.findings else [*lines, "  every promise held"])
+
+
+def totals(tally: Tally) -> str:
+    """All runs as one, with tables that can stand in a document."""
+    return "\n".join(
+        [
+            f"{tally.seeds} seeds, {tally.load_hours:.1f} h of load, {tally.accepted:,} orders accepted, "
+            f"{tally.resolved:,} unknown outcomes resolved by key, {tally.findings} broken promises"
+            + (f", {tally.void} seeds void" if tally.void else ""),
+            "",
+            *_table("fault", "took effect", tally.fired),
+            "",
+            *_table("event", "took place", tally.events),
+        ]
+    )
+
+
+def _table(what: str, how: str, counts: dict[str, tuple[int, int]]) -> Iterator[str]:
+    yield f"| {what} | {how} in runs | times |"
+    yield "|---|---:|---:|"
+    for name, (runs, times) in counts.items():
+        yield f"| {name} | {runs} | {times:,} |"
 
 
 def catalogue() -> str:

@@ -9,6 +9,7 @@ import http.client
 import json
 import os
 import secrets
+import shutil
 import signal
 import sys
 import tempfile
@@ -116,6 +117,12 @@ class System:
         self._log.close()
         self.engine.dispose()
         self.redis.close()
+
+    def keep_logs(self, folder: Path) -> None:
+        """Copies what every process and server has said so far."""
+        folder.mkdir(parents=True, exist_ok=True)
+        for log in (self.folder / "system.log", *(server.log for server in self.stack.servers)):
+            shutil.copy(log, folder)
 
     @property
     def pids(self) -> dict[str, int]:

@@ -9,7 +9,7 @@ import typer
 from ops.cli.output import ExitCode
 
 if TYPE_CHECKING:
-    from ops.chaos.faults import Fault
+    from ops.chaos.verdict import Verdict
 
 Seed = Annotated[int, typer.Option(min=0, help="Of the first run; each further run has the next one.")]
 Runs = Annotated[int, typer.Option(min=1, help="How many seeds, one after the other.")]
@@ -17,49 +17,64 @@ Minutes = Annotated[float, typer.Option(min=0.1, max=60.0, help="Of load and fau
 Faults = Annotated[str, typer.Option(help="Names, separated by commas. Default: all.", show_default=False)]
 Mutant = Annotated[str, typer.Option(help="A seeded bug that the checker must catch.", show_default=False)]
 JsonFile = Annotated[Path | None, typer.Option("--json", help="Write the verdicts here.", show_default=False)]
+Chart = Annotated[Path | None, typer.Option(help="Draw faults and throughput into this SVG file.", show_default=False)]
+Logs = Annotated[Path | None, typer.Option(help="Keep what was said in runs that broke a promise.", show_default=False)]
+AtOnce = Annotated[int, typer.Option(min=1, max=16, help="So many runs beside each other.")]
 Show = Annotated[bool, typer.Option("--list", help="Name the faults and the mutants, and run nothing.")]
 
 
-def chaos(
+def chaos(  # noqa: PLR0913, PLR0917  # the options of a command
     seed: Seed = 1,
     runs: Runs = 1,
     minutes: Minutes = 1.0,
     faults: Faults = "",
     mutant: Mutant = "",
+    at_once: AtOnce = 1,
     json_file: JsonFile = None,
+    chart: Chart = None,
+    logs: Logs = None,
     show: Show = False,
 ) -> None:
     """Break a system of its own in every way that has a name, and check that nothing was lost.
 
     Exit code 0 when every promise held, 1 when one was broken or a run proved nothing, 2 for a wrong option.
     """
-    import msgspec
-
-    from ops.chaos.campaign import run
-    from ops.chaos.report import catalogue, summary
-    from ops.chaos.system import ChaosFailed
+    from ops.chaos.report import catalogue, summary, totals
+    from ops.chaos.series import run_each
+    from ops.chaos.verdict import Verdict, tally_of
 
     if show:
         typer.echo(catalogue())
         return
-    chosen, verdicts, is_void = _chosen(faults, mutant), [], False
-    for number in range(seed, seed + runs):
-        typer.echo(f"seed {number}", err=True)
-        try:
-            verdict = run(number, minutes * 60, chosen, lambda line: typer.echo(f"  {line}", err=True), mutant)
-        except ChaosFailed as failed:
-            typer.echo(f"seed {number} proved nothing: {failed}", err=True)
-            is_void = True
-            continue
-        verdicts.append(verdict)
-        typer.echo(summary(verdict))
-        if json_file is not None:
-            json_file.write_bytes(msgspec.json.format(msgspec.json.encode(verdicts), indent=1))
-    if is_void or any(verdict.findings for verdict in verdicts):
+    verdicts, void = list[Verdict](), 0
+    for done in run_each(range(seed, seed + runs), at_once, minutes * 60, _chosen(faults, mutant), mutant, logs):
+        if isinstance(done, Verdict):
+            verdicts.append(done)
+            typer.echo(summary(done))
+            _record(sorted(verdicts, key=lambda verdict: verdict.seed), json_file, chart)
+        else:
+            void += 1
+            typer.echo(str(done), err=True)
+    tally = tally_of(verdicts, void)
+    if runs > 1:
+        typer.echo(totals(tally))
+    if void or tally.findings:
         raise typer.Exit(ExitCode.ERROR)
 
 
-def _chosen(names: str, mutant: str) -> "list[Fault]":
+def _record(verdicts: "list[Verdict]", json_file: Path | None, chart: Path | None) -> None:
+    """After each run, so that a series that is interrupted has not been for nothing."""
+    import msgspec
+
+    from ops.chaos.timeline import svg
+
+    if json_file is not None:
+        json_file.write_bytes(msgspec.json.format(msgspec.json.encode(verdicts), indent=1))
+    if chart is not None:
+        chart.write_text(svg(verdicts))
+
+
+def _chosen(names: str, mutant: str) -> list[str]:
     from ops.chaos.catalogue import every_fault
     from ops.chaos.mutants import MUTANTS
 
@@ -69,4 +84,4 @@ def _chosen(names: str, mutant: str) -> "list[Fault]":
         raise typer.BadParameter(f"no fault is called {', '.join(unknown)}; see --list", param_hint="--faults")
     if mutant and mutant not in MUTANTS:
         raise typer.BadParameter(f"no mutant is called {mutant}; see --list", param_hint="--mutant")
-    return [known[name] for name in wanted]
+    return wanted

@@ -79,13 +79,15 @@ def entry(tenant_id: UUID, order_id: UUID | None, reason: str, on_hand: int = 0,
     )  # fmt: skip
 
 
-def delivery(event_id: UUID, *, webhook_id: str = "", secret: str = SECRET, more: str = "") -> Delivery:
+def delivery(
+    event_id: UUID, *, webhook_id: str = "", secret: str = SECRET, more: str = "", late_s: float = 0.0
+) -> Delivery:
     webhook_id = webhook_id or f"msg_{event_id.hex}"
     body = msgspec.json.encode({"id": str(event_id), "more": more})
     at = int(time.time())
     signature = Webhook(secret).sign(webhook_id, datetime.fromtimestamp(at, UTC), body.decode())
     headers = {"webhook-id": webhook_id, "webhook-timestamp": str(at), "webhook-signature": signature}
-    return Delivery("/tenant-0", webhook_id, body, headers, 1.0, 204)
+    return Delivery("/tenant-0", webhook_id, body, headers, 1.0, at + late_s, 204)
 
 
 def test_where_all_is_well_nothing_is_found() -> None:
@@ -117,6 +119,7 @@ BROKEN: list[tuple[str, Callable[[World], object]]] = [
     ("webhooks are genuine", lambda w: w.deliveries.append(delivery(uuid4()))),
     ("webhooks are genuine", lambda w: setattr(w.event, "tenant_id", uuid4())),
     ("webhooks are genuine", lambda w: w.deliveries.append(delivery(EVENT, secret="whsec_" + "QUFB" * 11))),
+    ("webhooks are genuine", lambda w: w.deliveries.append(delivery(EVENT, late_s=301.0))),
     ("mails arrive", lambda w: w.mails.clear()),
     ("mails arrive", lambda w: setattr(w.mail_job, "order_id", uuid4())),
     ("mails are few", lambda w: w.mails.extend(w.mails * 3)),

@@ -1,0 +1,39 @@
+"""Many seeds, each in a process of its own, so that none can spoil another; so many at once."""
+
+import multiprocessing
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from pathlib import Path
+
+import typer
+
+from ops.chaos.campaign import run
+from ops.chaos.catalogue import every_fault
+from ops.chaos.system import ChaosFailed
+from ops.chaos.verdict import Verdict
+
+
+def run_each(
+    seeds: Sequence[int], at_once: int, seconds: float, faults: Sequence[str], mutant: str, logs: Path | None
+) -> Iterator[Verdict | ChaosFailed]:
+    """As each comes to its end: its verdict, or why it could not be carried out."""
+    fresh = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(at_once, fresh, max_tasks_per_child=1) as places:
+        for done in as_completed([places.submit(_run, seed, seconds, faults, mutant, logs) for seed in seeds]):
+            try:
+                yield done.result()
+            except ChaosFailed as failed:
+                yield failed
+
+
+def _run(seed: int, seconds: float, faults: Sequence[str], mutant: str, logs: Path | None) -> Verdict:
+    known = every_fault()
+
+    def say(line: str) -> None:
+        typer.echo(f"seed {seed} {line}", err=True)
+
+    say("starts")
+    try:
+        return run(seed, seconds, [known[name] for name in faults], say, mutant, logs)
+    except ChaosFailed as failed:
+        raise ChaosFailed(f"seed {seed} proved nothing: {failed}") from failed
