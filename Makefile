@@ -38,6 +38,10 @@ types: .venv/.development ## Check the types
 test: .venv/.development ## Run the tests (ARGS="-k outbox" narrows them)
 	@$(BIN)/pytest --numprocesses 2 --dist loadfile $(ARGS)
 
+chaos: .venv/.runtime ## Break whole systems by 200 seeds of a minute each, for hours (ARGS="--seed 7 --runs 1" for one)
+	@mkdir -p .chaos
+	@exec $(BIN)/longshore chaos --seed 1 --runs 200 --at-once 2 --json .chaos/verdicts.json --logs .chaos/logs $(ARGS)
+
 format: .venv/.development ## Rewrite the code in its format
 	@$(BIN)/ruff check --quiet --fix . || true
 	@$(BIN)/ruff format .

@@ -1,4 +1,4 @@
-"""`longshore chaos` in the small: a few faults, and one seeded bug that it must find."""
+"""`longshore chaos` as CI runs it: two minutes of everything, each seed that ever failed, a seeded bug it must find."""
 
 import json
 import subprocess
@@ -7,25 +7,38 @@ from pathlib import Path
 
 import pytest
 
+#: One file for each run that broke a promise once: {"seed", "minutes", "faults", "broke"}.
+SEEDS = sorted((Path(__file__).parents[1] / "seeds").glob("*.json"))
+
 
 def chaos(*words: str) -> "subprocess.CompletedProcess[str]":
     command = [sys.executable, "-P", "-m", "ops.cli", "chaos", *words]
-    return subprocess.run(command, capture_output=True, text=True, timeout=280, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=420, check=False)
 
 
-@pytest.mark.timeout(300)
-def test_nothing_is_lost_whatever_dies(tmp_path: Path) -> None:
-    record = tmp_path / "verdicts.json"
-    faults = "worker-kill9,relay-kill9,api-kill9,flushall,sessions-ended,webhook-reply-lost,mail-fails"
-    done = chaos("--seed", "7", "--minutes", "0.25", "--faults", faults, "--json", str(record))
+@pytest.mark.timeout(450)
+def test_two_minutes_of_every_fault_break_no_promise(tmp_path: Path) -> None:
+    record, picture = tmp_path / "verdicts.json", tmp_path / "timeline.svg"
+    done = chaos("--seed", "7", "--minutes", "2", "--json", str(record), "--chart", str(picture))
     assert done.returncode == 0, done.stdout + done.stderr
     (verdict,) = json.loads(record.read_text())
     assert verdict["accepted"] > 0
-    assert verdict["fired"]
     assert verdict["findings"] == []
+    assert verdict["events"]["a job was rescued"]
+    assert sum(times > 0 for times in verdict["fired"].values()) > 20
+    assert "orders accepted" in picture.read_text()
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(450)
+@pytest.mark.parametrize("file", SEEDS, ids=[file.stem for file in SEEDS])
+def test_a_seed_that_broke_a_promise_once_breaks_none_now(file: Path) -> None:
+    kept = json.loads(file.read_text())
+    words = ["--seed", str(kept["seed"]), "--minutes", str(kept["minutes"]), "--faults", ",".join(kept["faults"])]
+    done = chaos(*words)
+    assert done.returncode == 0, f"{kept['broke']} again?\n{done.stdout}{done.stderr}"
+
+
+@pytest.mark.timeout(450)
 def test_a_seeded_bug_is_found() -> None:
     faults = "webhook-reply-lost"
     done = chaos("--seed", "1", "--minutes", "0.2", "--faults", faults, "--mutant", "webhook-id-for-each-attempt")
