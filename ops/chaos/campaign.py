@@ -14,6 +14,8 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from domain.tenants.keys import create_key, ensure_tenant
+from ops.chaos import deeds
+from ops.chaos.beside import Beside
 from ops.chaos.checker import check
 from ops.chaos.clients import Client, Load
 from ops.chaos.faults import FAULTS, Fault, Scene
@@ -21,6 +23,7 @@ from ops.chaos.history import History, Posted, Tenant
 from ops.chaos.judges import Finding
 from ops.chaos.observe import Seen, look
 from ops.chaos.plan import Choice, Planned, plan_of
+from ops.chaos.rivals import EVERY_S, Rivals
 from ops.chaos.system import ChaosFailed, System, system
 from ops.chaos.verdict import Verdict, per_second
 
@@ -31,6 +34,12 @@ MUCH_STOCK, LITTLE_STOCK = 10_000_000, 40
 UP_WITHIN_S, KNOWN_WITHIN_S, QUIET_WITHIN_S = 60.0, 60.0, 120.0
 
 _ENDED = text("SELECT extract(epoch FROM finished_at) FROM jobs WHERE finished_at IS NOT NULL")
+_UNENDED = text(
+    """
+    SELECT string_agg(DISTINCT kind || ' is ' || state, ', ') FROM jobs
+     WHERE state NOT IN ('succeeded', 'dead', 'cancelled')
+    """
+)
 _QUIET = text("SELECT NOT EXISTS (SELECT FROM jobs WHERE state NOT IN ('succeeded', 'dead', 'cancelled'))")
 
 Say = Callable[[str], None]
@@ -50,13 +59,15 @@ def run(
         client = Client(list(running.ports.values()), dice, history)
         _stock(client, tenants)
         secrets = [_subscribe(client, running, tenant) for tenant in tenants]
-        load = Load(list(running.ports.values()), tenants, history, seed, CALLERS)
+        load = _load(running, tenants, history, seed)
         began, began_at = time.monotonic(), time.time()
-        load.start()
+        for part in load:
+            part.start()
         planned = plan_of(seed, seconds, [Choice(one.name, one.touches, one.seconds) for one in faults])
         fired = _strike(running, history, tenants[0].id, planned, seed, began, say)
         time.sleep(max(0.0, began + seconds - time.monotonic()))
-        load.stop()
+        for part in load:
+            part.stop()
         running.wires.straighten()
         say("healed")
         unknown = [posted for posted in history.posted if posted.outcome == "unknown"]
@@ -105,8 +116,25 @@ def _settle(
         quiet_s = running.wait(lambda: _is_quiet(running), "not every job came to its end", QUIET_WITHIN_S, 0.5)
         seen = look(running, client, history, tenants)
     except ChaosFailed as failed:
-        return [Finding("liveness", str(failed))], None, up_s, quiet_s
+        return [Finding("liveness", f"{failed}: {_unended(running)}")], None, up_s, quiet_s
     return check(history, seen), seen, up_s, quiet_s
+
+
+def _load(running: System, tenants: Sequence[Tenant], history: History, seed: int) -> list[Load | Beside]:
+    ports = list(running.ports.values())
+    doer, fighter = random.Random(f"{seed} deeds"), random.Random(f"{seed} rivals")  # noqa: S311  # as above
+    return [
+        Load(ports, tenants, history, seed, CALLERS),
+        Beside(deeds.deeds(running, tenants[0].id, doer), deeds.EVERY_S),
+        Beside(Rivals(ports, tenants, history, fighter).quarrel, EVERY_S),
+    ]
+
+
+def _unended(running: System) -> str:
+    """What has not ended, by kind; nothing when the database cannot say."""
+    with suppress(DBAPIError), running.engine.connect() as connection:
+        return str(connection.execute(_UNENDED).scalar())
+    return ""
 
 
 def _is_quiet(running: System) -> bool:

@@ -2,6 +2,9 @@
 
 from itertools import islice
 
+import ops.chaos.judges.acknowledgements
+import ops.chaos.judges.effects
+import ops.chaos.judges.holds
 import ops.chaos.judges.jobs
 import ops.chaos.judges.mails
 import ops.chaos.judges.orders

@@ -43,7 +43,7 @@ class Posted(msgspec.Struct):
     @property
     def email(self) -> str:
         """Of nobody else: a mail tells whose order it is about."""
-        return f"{self.key}@example.com"
+        return f"{self.key}@{self.tenant.name}.example.com"
 
     @property
     def body(self) -> bytes:

@@ -5,19 +5,29 @@ import os
 import socket
 import time
 
+from sqlalchemy import text
+
 from domain.jobs.kind import JobArgs
-from domain.jobs.retry_policy import Backoff
+from domain.jobs.retry_policy import Backoff, PermanentFailure
 from workers.context import JobContext
 from workers.registry import handles
 
 QUEUE = "chaos"
 _RETRY = Backoff(max_attempts=5, base=0.2, cap=2.0)
+_DO = text("INSERT INTO chaos_deeds (job_id, claim) VALUES (:job_id, :claim)")
 
 
 class Honest(JobArgs, kind="chaos.honest", queue=QUEUE, retry=_RETRY):
     """Works for a while, and succeeds."""
 
     seconds: float
+
+
+class Deed(JobArgs, kind="chaos.deed", queue=QUEUE, retry=_RETRY):
+    """Works for a while, and has one effect, which commits with its success; or takes it back and gives up."""
+
+    seconds: float
+    fails: bool
 
 
 class Poison(JobArgs, kind="chaos.poison", queue=QUEUE, retry=_RETRY):
@@ -39,6 +49,15 @@ class Hang(JobArgs, kind="chaos.hang", queue=QUEUE, retry=Backoff(max_attempts=2
 @handles(Honest)
 def be_honest(args: Honest, ctx: JobContext) -> None:  # noqa: ARG001  # the signature of a handler
     time.sleep(args.seconds)
+
+
+@handles(Deed)
+def do_a_deed(args: Deed, ctx: JobContext) -> None:
+    time.sleep(args.seconds)
+    with ctx.transaction() as tx:
+        tx.execute(_DO, {"job_id": ctx.job_id, "claim": ctx.claim})
+        if args.fails:
+            raise PermanentFailure("as it was asked to")
 
 
 @handles(Poison)

@@ -8,6 +8,7 @@ from sqlalchemy import Connection, Row, text
 
 from domain.invariants import INVARIANTS, violations_of
 from ops.chaos.clients import Client
+from ops.chaos.deeds import deeds_done, tries_of_jobs
 from ops.chaos.history import History, Tenant
 from ops.chaos.outside import Delivery, Mail
 from ops.chaos.system import System
@@ -55,6 +56,8 @@ class Seen(msgspec.Struct, frozen=True):
     #: By the path of its endpoint: the tenant's id and the secret its webhooks are signed with.
     subscribers: Mapping[str, tuple[str, str]]
     events: dict[str, int]
+    deeds: Sequence[Row[Any]] = ()
+    tries: Sequence[Row[Any]] = ()
 
 
 def look(running: System, client: Client, history: History, secrets: Sequence[tuple[Tenant, str]]) -> Seen:
@@ -78,6 +81,8 @@ def look(running: System, client: Client, history: History, secrets: Sequence[tu
             mails=list(running.outside.mails),
             subscribers={f"/{tenant.name}": (tenant.id, secret) for tenant, secret in secrets},
             events={name: connection.execute(text(query)).scalar_one() for name, query in _EVENTS_OF_INTEREST.items()},
+            deeds=deeds_done(connection),
+            tries=tries_of_jobs(connection),
         )
 
 

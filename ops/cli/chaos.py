@@ -14,12 +14,19 @@ if TYPE_CHECKING:
 Seed = Annotated[int, typer.Option(min=0, help="Of the first run; each further run has the next one.")]
 Runs = Annotated[int, typer.Option(min=1, help="How many seeds, one after the other.")]
 Minutes = Annotated[float, typer.Option(min=0.1, max=60.0, help="Of load and faults, each run.")]
-Faults = Annotated[str, typer.Option(help="Names, separated by commas. Default: all.", show_default=False)]
-Mutant = Annotated[str, typer.Option(help="A seeded bug that the checker must catch.", show_default=False)]
+Faults = Annotated[
+    str, typer.Option(help="Names, separated by commas. Default: all, or those of the mutant.", show_default=False)
+]
+Mutant = Annotated[
+    str, typer.Option(help="A seeded bug that the checker must catch; all = the kill table.", show_default=False)
+]
 JsonFile = Annotated[Path | None, typer.Option("--json", help="Write the verdicts here.", show_default=False)]
 Chart = Annotated[Path | None, typer.Option(help="Draw faults and throughput into this SVG file.", show_default=False)]
 Logs = Annotated[Path | None, typer.Option(help="Keep what was said in runs that broke a promise.", show_default=False)]
 AtOnce = Annotated[int, typer.Option(min=1, max=16, help="So many runs beside each other.")]
+#: In place of the name of a mutant: the kill table.
+EVERY_MUTANT = "all"
+
 Show = Annotated[bool, typer.Option("--list", help="Name the faults and the mutants, and run nothing.")]
 
 
@@ -46,6 +53,9 @@ def chaos(  # noqa: PLR0913, PLR0917  # the options of a command
     if show:
         typer.echo(catalogue())
         return
+    if mutant == EVERY_MUTANT:
+        _hunt(seed, minutes * 60, faults, json_file)
+        return
     verdicts, void = list[Verdict](), 0
     for done in run_each(range(seed, seed + runs), at_once, minutes * 60, _chosen(faults, mutant), mutant, logs):
         if isinstance(done, Verdict):
@@ -59,6 +69,25 @@ def chaos(  # noqa: PLR0913, PLR0917  # the options of a command
     if runs > 1:
         typer.echo(totals(tally))
     if void or tally.findings:
+        raise typer.Exit(ExitCode.ERROR)
+
+
+def _hunt(seed: int, seconds: float, faults: str, json_file: Path | None) -> None:
+    """Exit code 0 only when every mutant was caught."""
+    import msgspec
+
+    from ops.chaos.kill_table import Kill, kill_table, table
+
+    if faults:
+        raise typer.BadParameter("every mutant has its own", param_hint="--faults")
+    kills = list[Kill]()
+    for kill in kill_table(seed, seconds):
+        kills.append(kill)
+        typer.echo(f"{kill.mutant}: {kill.promise or 'not caught'} after {kill.seeds} seeds", err=True)
+        if json_file is not None:
+            json_file.write_bytes(msgspec.json.format(msgspec.json.encode(kills), indent=1))
+    typer.echo(table(kills))
+    if not all(kill.is_caught for kill in kills):
         raise typer.Exit(ExitCode.ERROR)
 
 
@@ -79,9 +108,10 @@ def _chosen(names: str, mutant: str) -> list[str]:
     from ops.chaos.mutants import MUTANTS
 
     known = every_fault()
-    wanted = [word.strip() for word in names.split(",") if word.strip()] or list(known)
-    if unknown := [name for name in wanted if name not in known]:
-        raise typer.BadParameter(f"no fault is called {', '.join(unknown)}; see --list", param_hint="--faults")
     if mutant and mutant not in MUTANTS:
         raise typer.BadParameter(f"no mutant is called {mutant}; see --list", param_hint="--mutant")
+    default = list(MUTANTS[mutant].faults) if mutant else list(known)
+    wanted = [word.strip() for word in names.split(",") if word.strip()] or default
+    if unknown := [name for name in wanted if name not in known]:
+        raise typer.BadParameter(f"no fault is called {', '.join(unknown)}; see --list", param_hint="--faults")
     return wanted

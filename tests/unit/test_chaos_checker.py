@@ -36,22 +36,31 @@ class World:
         self.root = job(tenant_id, "inventory.reserve", order_id)
         self.mail_job = job(tenant_id, "email.order_confirmed", order_id)
         self.delivery_job = job(tenant_id, "webhook.deliver", order_id, EVENT)
+        self.deed = job(tenant_id, "chaos.deed", order_id)
+        self.deeds = [SimpleNamespace(job_id=self.deed.id, claim=1)]
+        self.tries = SimpleNamespace(
+            job_id=self.root.id, kind="inventory.reserve", state="succeeded", successes=1, crashes=0, deaths=0
+        )
         self.event = SimpleNamespace(id=EVENT, tenant_id=tenant_id, type="order.confirmed", subject=order_id)
         self.stock = SimpleNamespace(tenant_id=tenant_id, sku="PLENTY-0", on_hand=10, reserved=2)
         self.ledger = [
             entry(tenant_id, None, "received", on_hand=10),
             entry(tenant_id, order_id, "reserved", reserved=2),
         ]
+        self.released = entry(tenant_id, order_id, "released", reserved=-2)
         self.mails = [Mail("<1@x>", self.posted.email, "confirmed", 1.0, acknowledged=True)]
         self.deliveries = [delivery(EVENT)]
         self.orders = [self.order]
         self.broken: dict[str, list[str]] = {}
         self.seen_status = "confirmed"
 
+    def answered(self, status: int | None) -> None:
+        self.deliveries = [msgspec.structs.replace(one, status=status) for one in self.deliveries]
+
     def findings(self) -> set[str]:
         seen = Seen(
             orders=self.orders,  # type: ignore[arg-type]  # rows, as far as the checker looks
-            jobs=[self.root, self.mail_job, self.delivery_job],
+            jobs=[self.root, self.mail_job, self.delivery_job, self.deed],
             events_published=[self.event],  # type: ignore[list-item]
             stock=[self.stock],  # type: ignore[list-item]
             ledger=self.ledger,
@@ -61,6 +70,8 @@ class World:
             mails=self.mails,
             subscribers={"/tenant-0": (self.tenant.id, SECRET)},
             events={},
+            deeds=self.deeds,  # type: ignore[arg-type]
+            tries=[self.tries],  # type: ignore[list-item]
         )
         return {finding.promise for finding in check(self.history, seen)}
 
@@ -112,6 +123,19 @@ BROKEN: list[tuple[str, Callable[[World], object]]] = [
     ("stock is conserved", lambda w: w.ledger.append(w.ledger[-1])),
     ("an order takes all it asked for, or nothing", lambda w: setattr(w.ledger[-1], "reserved_delta", 1)),
     ("an order takes all it asked for, or nothing", lambda w: setattr(w.order, "status", "rejected")),
+    ("work is done once", lambda w: w.deeds.clear()),
+    ("work is done once", lambda w: w.deeds.append(w.deeds[0])),
+    ("work is done once", lambda w: setattr(w.deed, "state", "dead")),
+    ("work is done once", lambda w: setattr(w.deed, "claim", 2)),
+    ("work is done once", lambda w: w.deeds.append(SimpleNamespace(job_id=uuid4(), claim=1))),
+    ("a job succeeds once, and is dead by its third crash", lambda w: setattr(w.tries, "successes", 2)),
+    ("a job succeeds once, and is dead by its third crash", lambda w: setattr(w.tries, "state", "dead")),
+    ("a job succeeds once, and is dead by its third crash", lambda w: setattr(w.tries, "crashes", 4)),
+    ("an order gives back what it took", lambda w: setattr(w.order, "status", "cancelled")),
+    ("an order gives back what it took", lambda w: setattr(w.order, "status", "completed")),
+    ("an order gives back what it took", lambda w: w.ledger.append(w.released)),
+    ("webhooks are acknowledged", lambda w: w.answered(500)),
+    ("webhooks are acknowledged", lambda w: w.answered(None)),
     ("webhooks arrive", lambda w: w.deliveries.clear()),
     ("webhooks arrive", lambda w: setattr(w.delivery_job, "event_id", uuid4())),
     ("webhooks are genuine", lambda w: w.deliveries.append(delivery(EVENT, webhook_id="msg_other"))),

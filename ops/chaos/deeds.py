@@ -1,0 +1,58 @@
+"""Deeds: jobs whose one effect is a row in a table of the harness, so that the effects of each job can be counted.
+
+Nothing in that table stops a second row: what is there once was done once. Some deeds take their effect back and give
+up; of them nothing may be there.
+"""
+
+import random
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Connection, Row, text
+from sqlalchemy.exc import SQLAlchemyError
+
+from domain.jobs.outbox import enqueue, new_job
+from ops.chaos.kinds import Deed
+from ops.chaos.system import System
+from workers.broker import ring_relay
+
+EVERY_S = 0.2
+_LONGEST_S, _FAIL = 1.5, 0.2
+
+_MAKE = text("CREATE TABLE chaos_deeds (job_id uuid NOT NULL, claim int NOT NULL)")
+_DEEDS = text("SELECT job_id, claim FROM chaos_deeds")
+_TRIES = text(
+    """
+    SELECT a.job_id, j.kind, j.state, count(*) FILTER (WHERE a.outcome = 'succeeded') AS successes,
+           count(*) FILTER (WHERE a.outcome = 'crashed') AS crashes,
+           (SELECT count(*) FROM dead_letters AS d WHERE d.job_id = a.job_id) AS deaths
+      FROM attempts AS a JOIN jobs AS j ON j.id = a.job_id GROUP BY a.job_id, j.kind, j.state
+    """
+)
+
+
+def deeds(running: System, tenant_id: str, dice: random.Random) -> Callable[[], None]:
+    """The table is there when this returns. What it answers asks for one deed each time it is called."""
+    with running.engine.begin() as tx:
+        tx.execute(_MAKE)
+
+    def ask() -> None:
+        deed = Deed(dice.uniform(0, _LONGEST_S), dice.random() < _FAIL)
+        with suppress(SQLAlchemyError):  # whether it was asked for is in the database, or nowhere
+            with running.engine.begin() as tx:
+                enqueue(tx, [new_job(deed, tenant_id=UUID(tenant_id))])
+            ring_relay(running.redis)
+
+    return ask
+
+
+def deeds_done(connection: Connection) -> Sequence[Row[Any]]:
+    """A row for each effect: of which job, under which claim."""
+    return connection.execute(_DEEDS).all()
+
+
+def tries_of_jobs(connection: Connection) -> Sequence[Row[Any]]:
+    """How the attempts of each job ended, of every kind: successes, crashes, and how often it died."""
+    return connection.execute(_TRIES).all()

@@ -1,0 +1,32 @@
+"""What jobs did: each effect once, each success once, and no more crashes than it takes to be dead."""
+
+from collections import defaultdict
+from collections.abc import Iterator
+
+from ops.chaos.history import History
+from ops.chaos.judges import judge
+from ops.chaos.observe import Seen
+
+_MOST_CRASHES = 3
+
+
+@judge("work is done once")
+def work_is_done_once(history: History, seen: Seen) -> Iterator[str]:  # noqa: ARG001
+    """A deed that succeeded has had its effect once, under the claim it succeeded with; any other has had none."""
+    claims: dict[str, list[int]] = defaultdict(list)
+    for deed in seen.deeds:
+        claims[str(deed.job_id)].append(deed.claim)
+    for job in seen.jobs:
+        done = claims.pop(str(job.id), [])
+        if job.kind == "chaos.deed" and done != ([job.claim] if job.state == "succeeded" else []):
+            yield f"deed {job.id} is {job.state} by claim {job.claim}, and was done by {done}"
+    yield from (f"deed {job_id} was done, and nobody asked for it" for job_id in claims)
+
+
+@judge("a job succeeds once, and is dead by its third crash")
+def attempts_are_few(history: History, seen: Seen) -> Iterator[str]:  # noqa: ARG001
+    for job in seen.tries:
+        if job.successes != (job.state == "succeeded"):
+            yield f"{job.kind} {job.job_id} is {job.state} and succeeded {job.successes} times"
+        if job.crashes > _MOST_CRASHES * max(1, job.deaths):  # a replay gives it a new life
+            yield f"{job.kind} {job.job_id} crashed {job.crashes} times and was dead {job.deaths} times"
