@@ -1,5 +1,6 @@
 """Every seeded bug still fits onto the product as it is today, and changes it."""
 
+import json
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -17,9 +18,12 @@ from ops.chaos.verdict import Verdict
 
 PROMISES = {promise for promise, _ in JUDGES} | {"liveness"}
 
-#: Of everything of the product that is loaded: what it is, by module and name, one level into classes.
-GRAFT = """
+#: Loads the product once, and grafts each mutant onto a process of its own: what it changed, or why it did not fit.
+GRAFT_EACH = """
+import json
+import os
 import sys
+
 import domain.job_kinds
 from ops.chaos.mutants import MUTANTS
 
@@ -28,24 +32,42 @@ def seen(value):
 
 def product():
     return {
-        (module, name): seen(value)
+        f"{module}.{name}": seen(value)
         for module, loaded in list(sys.modules.items()) if module.partition(".")[0] in {"api", "domain", "workers"}
         for name, value in list(vars(loaded).items()) if not name.startswith("__")
     }
 
-before = product()
-MUTANTS[sys.argv[1]].graft()
-after = product()
-changed = [".".join(place) for place in before if after[place] is not before[place] and after[place] != before[place]]
-print(*changed)
+def changed_by(graft):
+    before = product()
+    graft()
+    after = product()
+    return [place for place, was in before.items() if after[place] is not was and after[place] != was]
+
+for name, one in MUTANTS.items():
+    if os.fork():
+        os.wait()
+        continue
+    try:
+        changed, problem = changed_by(one.graft), ""
+    except Exception as error:
+        changed, problem = [], repr(error)
+    print(json.dumps([name, changed, problem]), flush=True)
+    os._exit(0)
 """
 
 
+@pytest.fixture(scope="module")
+def grafted() -> dict[str, tuple[list[str], str]]:
+    """By mutant: the places that it changed, and what went wrong."""
+    done = subprocess.run([sys.executable, "-P", "-c", GRAFT_EACH], capture_output=True, text=True, check=True)
+    return {name: (changed, problem) for name, changed, problem in map(json.loads, done.stdout.splitlines())}
+
+
 @pytest.mark.parametrize("name", MUTANTS)
-def test_a_mutant_fits_and_changes_the_product(name: str) -> None:
-    done = subprocess.run([sys.executable, "-P", "-c", GRAFT, name], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.split()
+def test_a_mutant_fits_and_changes_the_product(name: str, grafted: dict[str, tuple[list[str], str]]) -> None:
+    changed, problem = grafted[name]
+    assert not problem
+    assert changed
 
 
 @pytest.mark.parametrize("one", MUTANTS.values(), ids=MUTANTS)
