@@ -107,17 +107,21 @@ def _ended_at(running: System) -> list[float]:
 def _settle(
     running: System, client: Client, history: History, unknown: Sequence[Posted], tenants: Sequence[tuple[Tenant, str]]
 ) -> tuple[list[Finding], Seen | None, float, float]:
-    """Not to come to rest is a finding like any other: what hangs is as good as lost."""
+    """Not to come to rest is a finding like any other: what hangs is as good as lost. Judges are asked all the same."""
     up_s = quiet_s = float("inf")
+    restless: list[Finding] = []
     try:
         up_s = running.wait(running.is_ready, "not every process was up again", UP_WITHIN_S)
         for posted in unknown:
             client.post(posted, KNOWN_WITHIN_S)
-        quiet_s = running.wait(lambda: _is_quiet(running), "not every job came to its end", QUIET_WITHIN_S, 0.5)
-        seen = look(running, client, history, tenants)
     except ChaosFailed as failed:
-        return [Finding("liveness", f"{failed}: {_unended(running)}")], None, up_s, quiet_s
-    return check(history, seen), seen, up_s, quiet_s
+        return [Finding("liveness", str(failed))], None, up_s, quiet_s
+    try:
+        quiet_s = running.wait(lambda: _is_quiet(running), "not every job came to its end", QUIET_WITHIN_S, 0.5)
+    except ChaosFailed as failed:
+        restless = [Finding("liveness", f"{failed}: {_unended(running)}")]
+    seen = look(running, client, history, tenants)
+    return [*restless, *check(history, seen)], seen, up_s, quiet_s
 
 
 def _load(running: System, tenants: Sequence[Tenant], history: History, seed: int) -> list[Load | Beside]:

@@ -24,11 +24,17 @@ import json
 import os
 import sys
 
+from sqlalchemy import TextClause
+
+import api.app
 import domain.job_kinds
+import workers.relay
+import workers.rescuer
+import workers.worker
 from ops.chaos.mutants import MUTANTS
 
 def seen(value):
-    return value.text if hasattr(value, "text") else dict(vars(value)) if isinstance(value, type) else value
+    return value.text if isinstance(value, TextClause) else dict(vars(value)) if isinstance(value, type) else value
 
 def product():
     return {
@@ -43,12 +49,12 @@ def changed_by(graft):
     after = product()
     return [place for place, was in before.items() if after[place] is not was and after[place] != was]
 
-for name, one in MUTANTS.items():
+for name, graft in [("nothing", lambda: None), *((name, one.graft) for name, one in MUTANTS.items())]:
     if os.fork():
         os.wait()
         continue
     try:
-        changed, problem = changed_by(one.graft), ""
+        changed, problem = changed_by(graft), ""
     except Exception as error:
         changed, problem = [], repr(error)
     print(json.dumps([name, changed, problem]), flush=True)
@@ -68,6 +74,10 @@ def test_a_mutant_fits_and_changes_the_product(name: str, grafted: dict[str, tup
     changed, problem = grafted[name]
     assert not problem
     assert changed
+
+
+def test_what_changes_nothing_is_seen_to_change_nothing(grafted: dict[str, tuple[list[str], str]]) -> None:
+    assert grafted["nothing"] == ([], "")
 
 
 @pytest.mark.parametrize("one", MUTANTS.values(), ids=MUTANTS)
