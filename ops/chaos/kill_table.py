@@ -60,8 +60,8 @@ def hunt(one: Mutant, seeds: Sequence[int], run_seed: RunSeed) -> Kill:
 
 
 def caught_by(one: Mutant, findings: Sequence[Finding]) -> Finding | None:
-    """The first finding of a promise that this mutant breaks."""
-    return next((finding for finding in findings if finding.promise in one.breaks), None)
+    """A finding of the first promise that fell, of those that this mutant breaks."""
+    return next((finding for promise in one.breaks for finding in findings if finding.promise == promise), None)
 
 
 def table(kills: Sequence[Kill]) -> str:

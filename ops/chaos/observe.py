@@ -32,7 +32,7 @@ _EVENTS_OF_INTEREST = {
     "a job was rescued": "SELECT count(*) FROM attempts WHERE outcome = 'crashed'",
     "a job was retried": "SELECT count(*) FROM attempts WHERE outcome = 'retrying'",
     "a job was handed back": "SELECT count(*) FROM attempts WHERE outcome = 'handed_back'",
-    "a job was dead": "SELECT count(*) FROM jobs WHERE state = 'dead'",
+    "a job was dead": "SELECT count(*) FROM jobs WHERE state = 'dead' AND kind <> 'chaos.deed'",
     "poison was dead after its crashes": "SELECT count(*) FROM jobs WHERE kind = 'chaos.poison' AND state = 'dead'",
     "an order found no stock": "SELECT count(*) FROM orders WHERE status = 'rejected'",
     "an order was cancelled": "SELECT count(*) FROM orders WHERE status = 'cancelled'",

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 
+import msgspec
 import pytest
 
 import ops.chaos.checker  # noqa: F401  # declares the judges
@@ -114,6 +115,7 @@ def hunted(*runs: Verdict | ChaosFailed) -> Kill:
 def test_only_a_promise_that_a_mutant_breaks_catches_it() -> None:
     assert caught_by(STUCK, [LOSES, HANGS]) == HANGS
     assert caught_by(STUCK, [LOSES]) is None
+    assert caught_by(msgspec.structs.replace(STUCK, breaks=("mails arrive", "liveness")), [HANGS, LOSES]) == LOSES
 
 
 @pytest.mark.parametrize(
