@@ -14,6 +14,7 @@ from ops.chaos.system import ChaosFailed
 from ops.chaos.verdict import Verdict
 
 MOST_SEEDS = 5
+_LONGEST_CELL = 140
 
 #: Runs one seed with this mutant.
 RunSeed = Callable[[int, Mutant], Verdict | ChaosFailed]
@@ -66,8 +67,11 @@ def caught_by(one: Mutant, findings: Sequence[Finding]) -> Finding | None:
 
 def table(kills: Sequence[Kill]) -> str:
     """As it can stand in a document."""
-    rows = [
-        f"| `{kill.mutant}` | {kill.summary} | {kill.seeds} | {kill.promise or '**not caught**'} | {kill.finding} |"
-        for kill in kills
-    ]
-    return "\n".join(["| mutant | what is wrong | seeds | promise that fell | by |", "|---|---|---:|---|---|", *rows])
+    head = ["| mutant | what is wrong | seeds | promise that fell | by |", "|---|---|---:|---|---|"]
+    return "\n".join(head + [_row(kill) for kill in kills])
+
+
+def _row(kill: Kill) -> str:
+    fell, by = kill.promise or "**not caught**", kill.finding.replace("|", "/").replace("\n", " ")
+    by = by if len(by) <= _LONGEST_CELL else f"{by[:_LONGEST_CELL]}..."
+    return f"| `{kill.mutant}` | {kill.summary} | {kill.seeds} | {fell} | {by} |"
