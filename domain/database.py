@@ -1,7 +1,7 @@
 """Connections to PostgreSQL: one pool per process, synchronous SQLAlchemy Core over psycopg 3.
 
 Every session bounds how long it may wait for a lock or sit idle in a transaction, so that a stopped process
-(SIGSTOP, a lost network) cannot hold rows for ever.
+(SIGSTOP, a lost network) cannot hold rows for ever. A commit that did not wait for its standby has not succeeded.
 """
 
 import time
@@ -9,7 +9,9 @@ from datetime import UTC, datetime
 
 import msgspec
 from psycopg.types.json import set_json_loads
-from sqlalchemy import Connection, Engine, create_engine, func, select
+from sqlalchemy import Connection, Engine, create_engine, event, func, select
+
+from domain.standby import Session
 
 #: Long enough for any batch of ours, short enough that a frozen process frees its row locks.
 IDLE_IN_TRANSACTION_MS = 10_000
@@ -48,7 +50,7 @@ def connect(
         "timezone": "UTC",
         **(_PLANNED_ONCE if hot else {}),
     }
-    return create_engine(
+    engine = create_engine(
         _with_driver(url),
         pool_size=pool_size,
         max_overflow=0,
@@ -65,6 +67,8 @@ def connect(
             "keepalives_idle": 5,
         },
     )
+    event.listen(engine, "do_connect", lambda _dialect, _record, words, named: Session.connect(*words, **named))
+    return engine
 
 
 def _with_driver(url: str) -> str:

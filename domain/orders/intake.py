@@ -15,6 +15,7 @@ from domain.ids import new_id
 from domain.job_kinds import ReserveInventory
 from domain.jobs.kind import kind_of_class
 from domain.jobs.outbox import INSERT_NEW_JOBS
+from domain.standby import wait_for_standby
 
 #: The kind of the job that every order begins with.
 ROOT = kind_of_class(ReserveInventory)
@@ -130,7 +131,8 @@ def accept_orders(connection: Connection, orders: Sequence[IntakeOrder]) -> list
     """One answer per order, in order: durable when this returns on an autocommit connection.
 
     An order whose key is known answers as the first one did, or IdempotencyKeyReused for another request. An unknown
-    SKU or a foreign currency is BodyInvalid and stores nothing. A database error fails the whole call, storing nothing.
+    SKU or a foreign currency is BodyInvalid and stores nothing. A database error fails the whole call; what it stored
+    then, if anything, the keys find.
     """
     prices = _prices(connection, orders)
     problems = {index: found for index, order in enumerate(orders) if (found := _violations(order, prices))}
@@ -230,6 +232,8 @@ def _known_or_refused(
         "keys": [order.idempotency_key for order in orders.values()],
     }
     known = {(row.tenant_id, row.idempotency_key): row for row in connection.execute(_TWINS, bounds)}
+    if known:
+        wait_for_standby(connection)  # nobody knows here how the commit of the first one ended
     answers: dict[int, AcceptedOrder | LongshoreError] = {}
     for index, order in orders.items():
         twin = known.get((order.tenant_id, order.idempotency_key))

@@ -5,6 +5,7 @@ import ops.chaos.faults.links
 import ops.chaos.faults.outside
 import ops.chaos.faults.postgresql
 import ops.chaos.faults.processes
+import ops.chaos.faults.standby
 import ops.chaos.faults.valkey  # noqa: F401  # importing declares them
 from ops.chaos.faults import FAULTS, Fault
 

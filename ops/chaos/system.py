@@ -16,7 +16,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
 from redis import Redis
@@ -24,6 +24,7 @@ from sqlalchemy import Engine, text
 
 from domain.database import connect
 from ops.chaos.outside import Outside
+from ops.chaos.standby import Pair
 from ops.chaos.wires import HOST, Wires
 from ops.dev.ports import Ports
 from ops.joint_log import JointLog
@@ -48,11 +49,13 @@ class ChaosFailed(Exception):
 
 
 class System:
-    """What faults are done to. `environ` is what a command of an operator needs."""
+    """What faults are done to. `environ` is what a command of an operator needs; some runs have a `pair`."""
 
-    def __init__(self, folder: Path, stack: Stack, wires: Wires, outside: Outside, mutant: str) -> None:
-        self.folder, self.stack, self.wires, self.outside = folder, stack, wires, outside
-        self.engine: Engine = connect(stack.database_url, process="chaos", pool_size=8, pool_timeout_s=30.0)
+    def __init__(
+        self, folder: Path, stack: Stack, wires: Wires, outside: Outside, mutant: str, pair: Pair | None
+    ) -> None:
+        self.folder, self.stack, self.wires, self.outside, self.pair = folder, stack, wires, outside, pair
+        self.engine = self._connect()
         self.redis: Redis = connect_redis(stack.redis_url, timeout_s=5.0)
         self.environ = surroundings() | {
             "DATABASE_URL": stack.database_url,
@@ -94,6 +97,18 @@ class System:
             links["SMTP_URL"] = f"smtp://{HOST}:{self.wires.add('worker-smtp', self.outside.smtp_port)}"
             self.webhook_port = self.wires.add("worker-webhook", self.outside.http_port)
         return links
+
+    def _connect(self) -> Engine:
+        return connect(self.stack.database_url, process="chaos", pool_size=8, pool_timeout_s=30.0)
+
+    def follow(self) -> None:
+        """PostgreSQL is another server now: every link leads there, and so does whatever the harness asks."""
+        for name in self.wires.names:
+            if name.endswith("-postgresql"):
+                self.wires.aim(name, self.stack.postgresql.port)
+        self.environ["DATABASE_URL"] = self.stack.database_url
+        former, self.engine = self.engine, self._connect()
+        former.dispose()
 
     def start(self) -> None:
         """Every process is up when this returns. Raises ChaosFailed."""
@@ -156,19 +171,20 @@ class System:
 
 
 @contextmanager
-def system(seed: int, mutant: str = "") -> Iterator[System]:
+def system(seed: int, mutant: str = "", *, standby: bool = False) -> Iterator[System]:
     """Fresh servers, migrated, and everything on them. Whatever happens, nothing is left running."""
     with tempfile.TemporaryDirectory(prefix="longshore-chaos-") as name, Wires(seed) as wires, Outside() as outside:
         folder = Path(name)
         folder.chmod(0o711)  # the servers may run as another user
         with Stack(folder / "stack") as stack:
             upgrade(stack.database_url)
-            made = System(folder, stack, wires, outside, mutant)
-            try:
-                made.start()
-                yield made
-            finally:
-                made.stop()
+            with Pair(stack, wires) if standby else nullcontext() as pair:
+                made = System(folder, stack, wires, outside, mutant, pair)
+                try:
+                    made.start()
+                    yield made
+                finally:
+                    made.stop()
 
 
 def _moved(url: str, port: int, to: int) -> str:

@@ -72,6 +72,10 @@ class Wire:
         if not bend.swallow:
             self._reset(self._swallowed)  # a stream with a hole in it must not go on
 
+    async def aim(self, target: int) -> None:
+        self.target = target
+        self._reset(self._open)
+
     def _reset(self, writers: set[asyncio.StreamWriter]) -> None:
         for writer in list(writers):
             writer.transport.abort()
@@ -160,6 +164,10 @@ class Wires:
         """These links, or all, forward everything again."""
         for name in names or tuple(self._wires):
             self._do(self._wires[name].become(STRAIGHT))
+
+    def aim(self, name: str, target: int) -> None:
+        """This link leads to another port from now on, and whoever spoke to the former one is cut off."""
+        self._do(self._wires[name].aim(target))
 
     def touched(self, name: str) -> int:
         return self._wires[name].touched

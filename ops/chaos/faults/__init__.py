@@ -35,7 +35,7 @@ Harm = Callable[[Scene], Iterator[None]]
 
 
 class Fault(msgspec.Struct, frozen=True):
-    """One fault: `seconds` bounds how long it stands before it is healed."""
+    """One fault: `seconds` bounds how long it stands before it is healed. Some need a standby to have any effect."""
 
     id: str
     name: str
@@ -43,18 +43,26 @@ class Fault(msgspec.Struct, frozen=True):
     touches: Touches
     seconds: tuple[float, float]
     harm: Harm
+    needs_standby: bool = False
 
 
 FAULTS: dict[str, Fault] = {}
 
 
-def fault(id: str, name: str, touches: Touches, seconds: tuple[float, float] = (0.0, 0.5)) -> Callable[[Harm], Harm]:  # noqa: A002
+def fault(
+    id: str,  # noqa: A002
+    name: str,
+    touches: Touches,
+    seconds: tuple[float, float] = (0.0, 0.5),
+    *,
+    needs_standby: bool = False,
+) -> Callable[[Harm], Harm]:
     """The decorated generator is this fault; its docstring says what it does."""
 
     def register(harm: Harm) -> Harm:
         if name in FAULTS:
             raise ValueError(f"fault {name} is declared twice")
-        FAULTS[name] = Fault(id, name, (harm.__doc__ or "").strip(), touches, seconds, harm)
+        FAULTS[name] = Fault(id, name, (harm.__doc__ or "").strip(), touches, seconds, harm, needs_standby)
         return harm
 
     return register

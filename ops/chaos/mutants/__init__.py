@@ -4,6 +4,7 @@ import ops.chaos.mutants.intake
 import ops.chaos.mutants.jobs
 import ops.chaos.mutants.outward
 import ops.chaos.mutants.relay
+import ops.chaos.mutants.standby
 import ops.chaos.mutants.stock
 import ops.chaos.mutants.transactions  # noqa: F401  # importing declares them
 from ops.chaos.mutants.graft import MUTANTS, Mutant

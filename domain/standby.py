@@ -1,0 +1,55 @@
+"""What is committed here and not yet on the standby that commits wait for is not reported as done.
+
+With synchronous replication a commit waits until a standby has it. When that wait is cancelled PostgreSQL commits all
+the same, here alone, and only warns; after a failover the transaction is gone. So its outcome is unknown, as when the
+connection is lost during a commit. Without a standby nothing of this happens.
+"""
+
+from typing import Any, TypeVar
+
+import psycopg
+from psycopg.abc import PQGen
+from sqlalchemy import Connection, text
+
+_T = TypeVar("_T")
+
+#: The function of the server that warns: the words of the warning are translated, this is not.
+_WARNS = "SyncRepWaitForLSN"
+
+# Has a transaction number and writes a record, so its commit waits for the standby; nothing is left in any table.
+_MARK = text("SELECT pg_logical_emit_message(true, 'longshore', '')")
+
+
+class NotReplicated(psycopg.OperationalError):
+    """Committed on this server, perhaps on no other: the outcome is unknown."""
+
+
+class Session(psycopg.Connection[Any]):
+    """Whatever commits, a statement or `commit`, raises NotReplicated when its wait for the standby was cancelled."""
+
+    _warned = False
+
+    def __init__(self, *words: Any, **named: Any) -> None:
+        super().__init__(*words, **named)
+        self.add_notice_handler(self._hear)
+
+    def _hear(self, said: psycopg.errors.Diagnostic) -> None:
+        if said.source_function == _WARNS:
+            self._warned = True
+
+    def wait(self, gen: PQGen[_T], *words: Any, **named: Any) -> _T:
+        """Every exchange with the server comes through here."""
+        answer = super().wait(gen, *words, **named)
+        if self._warned:
+            self._warned = False
+            raise NotReplicated("committed here, but its wait for a standby was cancelled")
+        return answer
+
+
+def wait_for_standby(connection: Connection) -> None:
+    """On an autocommit connection: what it has read until now is as durable as if it had been committed here and now.
+
+    A commit whose wait was cancelled, or that a crash cut short, can be seen like any other; what promises anything
+    to anybody because of it calls this first. Raises as a commit does.
+    """
+    connection.execute(_MARK)
