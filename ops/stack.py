@@ -9,11 +9,11 @@ import json
 import os
 import secrets
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Self, TypedDict
 
 from ops.embedded.postgresql import Postgresql
@@ -41,13 +41,16 @@ class Identity(TypedDict):
 
 
 class Stack:
-    """Both servers of one data folder; start it, or use it as a context."""
+    """Both servers of one data folder; start it, or use it as a context.
+
+    PostgreSQL gets `postgresql_environ` besides the environment of this process.
+    """
 
     postgresql: Postgresql
     valkey: Valkey
 
-    def __init__(self, data_dir: Path) -> None:
-        self.data_dir = data_dir.absolute()
+    def __init__(self, data_dir: Path, postgresql_environ: Mapping[str, str] = MappingProxyType({})) -> None:
+        self.data_dir, self._postgresql_environ = data_dir.absolute(), postgresql_environ
         self._lock: int | None = None
 
     @property
@@ -74,7 +77,9 @@ class Stack:
         self._spawner = ThreadPoolExecutor(max_workers=1, thread_name_prefix="stack")
         identity = _identity(self.data_dir)
         password, ports = identity["password"], identity["ports"]
-        self.postgresql = Postgresql(self.data_dir / "postgresql", ports["postgresql"], password, self._spawner)
+        self.postgresql = Postgresql(
+            self.data_dir / "postgresql", ports["postgresql"], password, self._spawner, self._postgresql_environ
+        )
         self.valkey = Valkey(self.data_dir / "valkey", ports["valkey"], password, self._spawner)
         with self._stopping_on_failure():
             for server in self.servers:

@@ -1,6 +1,8 @@
 """Every fault there is."""
 
 import ops.chaos.faults.callers
+import ops.chaos.faults.clocks
+import ops.chaos.faults.disks
 import ops.chaos.faults.links
 import ops.chaos.faults.outside
 import ops.chaos.faults.postgresql

@@ -24,6 +24,7 @@ from sqlalchemy import Engine, text
 
 from domain.database import connect
 from ops.chaos.outside import Outside
+from ops.chaos.shim import Shim
 from ops.chaos.standby import Pair
 from ops.chaos.wires import HOST, Wires
 from ops.dev.ports import Ports
@@ -52,9 +53,10 @@ class System:
     """What faults are done to. `environ` is what a command of an operator needs; some runs have a `pair`."""
 
     def __init__(
-        self, folder: Path, stack: Stack, wires: Wires, outside: Outside, mutant: str, pair: Pair | None
+        self, folder: Path, stack: Stack, wires: Wires, outside: Outside, shim: Shim, mutant: str, pair: Pair | None
     ) -> None:
-        self.folder, self.stack, self.wires, self.outside, self.pair = folder, stack, wires, outside, pair
+        self.folder, self.stack, self.wires, self.outside, self.shim = folder, stack, wires, outside, shim
+        self.pair = pair
         self.engine = self._connect()
         self.redis: Redis = connect_redis(stack.redis_url, timeout_s=5.0)
         self.environ = surroundings() | {
@@ -83,7 +85,8 @@ class System:
         environ = {**self.environ, **self._links(role)}
         for number in range(count):
             name = f"{role}-{number}"
-            yield Child(name, command, environ | ({"PORT": str(self.ports[name])} if role == "web" else {}))
+            own = {"PORT": str(self.ports[name])} if role == "web" else {}
+            yield Child(name, command, {**environ, **self.shim.environ(name), **own})
 
     def _links(self, role: str) -> Mapping[str, str]:
         postgresql, valkey = self.stack.postgresql.port, self.stack.valkey.port
@@ -176,10 +179,11 @@ def system(seed: int, mutant: str = "", *, standby: bool = False) -> Iterator[Sy
     with tempfile.TemporaryDirectory(prefix="longshore-chaos-") as name, Wires(seed) as wires, Outside() as outside:
         folder = Path(name)
         folder.chmod(0o711)  # the servers may run as another user
-        with Stack(folder / "stack") as stack:
+        shim = Shim(folder / "shim")
+        with Stack(folder / "stack", shim.environ("postgresql", has_journal=True)) as stack:
             upgrade(stack.database_url)
             with Pair(stack, wires) if standby else nullcontext() as pair:
-                made = System(folder, stack, wires, outside, mutant, pair)
+                made = System(folder, stack, wires, outside, shim, mutant, pair)
                 try:
                     made.start()
                     yield made

@@ -106,15 +106,15 @@ def end_leftovers(cluster_name: str) -> None:
     Sees processes through /proc; where there is none, PostgreSQL's own lock file refuses the start instead.
     """
     try:
-        wait(lambda: not any(_processes_of(cluster_name)), timeout_s=5.0)  # their supervisor's death told them to stop
+        wait(lambda: not any(processes_of(cluster_name)), timeout_s=5.0)  # their supervisor's death told them to stop
     except TimeoutError:
-        for pid in _processes_of(cluster_name):
+        for pid in processes_of(cluster_name):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        wait(lambda: not any(_processes_of(cluster_name)), timeout_s=5.0)
+        wait(lambda: not any(processes_of(cluster_name)), timeout_s=5.0)
 
 
-def _processes_of(cluster_name: str) -> Iterator[int]:
+def processes_of(cluster_name: str) -> Iterator[int]:
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
             program, *arguments = (process / "cmdline").read_text(errors="replace").split("\0")

@@ -9,10 +9,11 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from pathlib import Path
+from types import MappingProxyType
 
 TETHER = Path(__file__).with_name("tether.py")
 HOST = "127.0.0.1"
@@ -33,9 +34,16 @@ class Server:
     name: str
     stop_signal: signal.Signals
 
-    def __init__(self, folder: Path, port: int, password: str, spawner: ThreadPoolExecutor) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        port: int,
+        password: str,
+        spawner: ThreadPoolExecutor,
+        environ: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         self.folder, self.port, self.password = folder, port, password
-        self._spawner = spawner
+        self._spawner, self._environ = spawner, environ
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -95,6 +103,7 @@ class Server:
                 stdout=log,
                 stderr=log,
                 cwd="/",
+                env={**os.environ, **self._environ},
                 start_new_session=True,  # Ctrl-C reaches the supervisor alone, which stops the servers last
             ).result()
 

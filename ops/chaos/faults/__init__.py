@@ -15,7 +15,7 @@ from ops.chaos.history import History
 from ops.chaos.system import System
 
 Touches = Literal[
-    "web", "relay", "rescuer", "scheduler", "worker", "valkey", "postgresql", "links", "outside", "callers"
+    "web", "relay", "rescuer", "scheduler", "worker", "valkey", "postgresql", "links", "outside", "callers", "clocks"
 ]
 
 
