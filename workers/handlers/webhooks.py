@@ -1,7 +1,6 @@
 """Delivering an event to one subscriber: signed anew on each attempt, over the same bytes, under one constant id."""
 
-import time
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from random import random
 
 import msgspec
@@ -47,12 +46,11 @@ async def deliver_webhook(args: DeliverWebhook, ctx: JobContext) -> dict[str, ob
     parcel = await ctx.in_thread(lambda tx: _pack(tx, args, ctx))
     if parcel is None:
         return {"code": "ENDPOINT_DELETED"}
-    headers = signed_headers(
-        parcel.to.secrets, message_id(args.event_id), time.time_ns() // 1_000_000, parcel.body, parcel.event_type
-    )
+    sent_at_ms = int(database_time.now().timestamp() * 1_000)  # subscribers refuse what seems old or to come
+    headers = signed_headers(parcel.to.secrets, message_id(args.event_id), sent_at_ms, parcel.body, parcel.event_type)
     answer = await ctx.http.post(parcel.to.url, parcel.body, {**headers, "content-type": "application/json"})
     ctx.detail = _shown(answer)
-    verdict = judge(answer, datetime.now(UTC))
+    verdict = judge(answer, database_time.now())
     ctx.seen = _observation(verdict, answer)
     if isinstance(verdict, DisableEndpoint):
         reason = verdict.reason
