@@ -15,8 +15,8 @@ from workers.context import Cancelled, JobContext, LeaseLost
 OUTAGE_S = 1.0
 #: After so many returned attempts an outage counts as a failure of the job.
 MOST_OUTAGES = 20
-#: Connection exceptions, shutdown and start-up, too many connections (PostgreSQL, appendix A).
-_OUTAGE_CLASSES = ("08", "57P", "53300")
+#: Connection exceptions, shutdown and start-up, a full disk, too many connections (PostgreSQL, appendix A).
+_OUTAGE_CLASSES = ("08", "57P", "53100", "53300")
 #: Deadlock, serialization failure, lock timeout: nothing is wrong with the job, the same transaction may work now.
 _TRANSIENT = {"40P01", "40001", "55P03"}
 

@@ -612,6 +612,19 @@ def test_a_database_that_goes_away_under_a_handler_costs_no_attempt(fleet: Fleet
     assert fleet.outcomes() == [("snoozed", "Snooze")]
 
 
+def test_a_disk_that_is_full_costs_no_attempt(fleet: Fleet) -> None:
+    # Given a handler whose table cannot grow
+    def grow(_word: str, ctx: JobContext) -> None:
+        ctx.connection.execute(text("DO $$ BEGIN RAISE EXCEPTION 'no room' USING ERRCODE = '53100'; END $$"))
+
+    plain(grow)
+    # When it runs
+    (job,) = fleet.say("a")
+    # Then the job waits as if it had not been tried
+    assert (job.state, job.attempt, job.claim) == ("queued", 0, 1)
+    assert fleet.outcomes() == [("snoozed", "Snooze")]
+
+
 def test_what_breaks_outside_of_a_handler_holds_no_job(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
     # Given an executor whose own code fails while a bundle runs
     def broken(*_: object) -> None:
