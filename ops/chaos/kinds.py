@@ -5,7 +5,7 @@ import os
 import socket
 import time
 
-from sqlalchemy import text
+from sqlalchemy import Connection
 
 from domain.jobs.kind import JobArgs
 from domain.jobs.retry_policy import Backoff, PermanentFailure
@@ -14,7 +14,7 @@ from workers.registry import handles
 
 QUEUE = "chaos"
 _RETRY = Backoff(max_attempts=5, base=0.2, cap=2.0)
-_DO = text("INSERT INTO chaos_deeds (job_id, claim) VALUES (:job_id, :claim)")
+_DO = "INSERT INTO chaos_deeds (job_id, claim) VALUES (%s, %s)"
 
 
 class Honest(JobArgs, kind="chaos.honest", queue=QUEUE, retry=_RETRY):
@@ -46,6 +46,20 @@ class Hang(JobArgs, kind="chaos.hang", queue=QUEUE, retry=Backoff(max_attempts=2
     seconds: float
 
 
+class Doomed(JobArgs, kind="chaos.doomed", queue=QUEUE, retry=_RETRY):
+    """Fails for good at first, and is a deed when it is replayed."""
+
+
+class Glutton(JobArgs, kind="chaos.glutton", queue=QUEUE, retry=_RETRY):
+    """Eats so much memory, if it is given it."""
+
+    mebibytes: int
+
+
+class Newest(JobArgs, kind="chaos.newest", queue=QUEUE, retry=_RETRY):
+    """A deed of a kind that the code before this one does not know."""
+
+
 @handles(Honest)
 def be_honest(args: Honest, ctx: JobContext) -> None:  # noqa: ARG001  # the signature of a handler
     time.sleep(args.seconds)
@@ -55,7 +69,7 @@ def be_honest(args: Honest, ctx: JobContext) -> None:  # noqa: ARG001  # the sig
 def do_a_deed(args: Deed, ctx: JobContext) -> None:
     time.sleep(args.seconds)
     with ctx.transaction() as tx:
-        tx.execute(_DO, {"job_id": ctx.job_id, "claim": ctx.claim})
+        _do(tx, ctx)
         if args.fails:
             raise PermanentFailure("as it was asked to")
 
@@ -78,3 +92,30 @@ def hang(args: Hang, ctx: JobContext) -> None:  # noqa: ARG001
             end.recv(1)
         except TimeoutError:
             return
+
+
+@handles(Newest)
+def do_as_of_late(args: Newest, ctx: JobContext) -> None:  # noqa: ARG001
+    with ctx.transaction() as tx:
+        _do(tx, ctx)
+
+
+@handles(Doomed)
+def fail_at_first(args: Doomed, ctx: JobContext) -> None:  # noqa: ARG001
+    if ctx.attempt == 1:
+        raise PermanentFailure("doomed")
+    with ctx.transaction() as tx:
+        _do(tx, ctx)
+
+
+@handles(Glutton)
+def eat(args: Glutton, ctx: JobContext) -> None:  # noqa: ARG001
+    meal = [bytearray(os.urandom(1024)) * 1024 for _ in range(args.mebibytes)]
+    time.sleep(0.5)
+    meal.clear()
+
+
+def _do(tx: Connection, ctx: JobContext) -> None:
+    """The words are on the wire each time, so that a fault can wait for them."""
+    session = tx.connection.driver_connection
+    session.execute(_DO, (ctx.job_id, ctx.claim), prepare=False)  # type: ignore[union-attr]

@@ -20,6 +20,16 @@ _JOBS = text(
            EXISTS (SELECT FROM dead_letters AS d WHERE d.job_id = j.id) AS has_letter FROM jobs AS j
     """
 )
+#: Attempts that came sooner than the answer before them had asked for, by more than clocks may differ.
+_TOO_SOON = text(
+    """
+    SELECT a.job_id, a.claim FROM attempts AS a
+      JOIN LATERAL (SELECT b.started_at FROM attempts AS b WHERE b.job_id = a.job_id AND b.claim > a.claim
+                     ORDER BY b.claim LIMIT 1) AS next ON true
+     WHERE a.detail ? 'retry_after' AND a.outcome IN ('snoozed', 'retrying')
+       AND next.started_at < a.started_at + make_interval(secs => CAST(a.detail ->> 'retry_after' AS int) - 0.5)
+    """
+)
 _EVENTS = text("SELECT id, tenant_id, type, subject FROM events")
 _STOCK = text("SELECT tenant_id, sku, on_hand, reserved FROM stock")
 _LEDGER = text(
@@ -58,6 +68,11 @@ class Seen(msgspec.Struct, frozen=True):
     events: dict[str, int]
     deeds: Sequence[Row[Any]] = ()
     tries: Sequence[Row[Any]] = ()
+    #: Addresses that the mail server refused for good.
+    refused: frozenset[str] = frozenset()
+    #: Requests that reached what nobody may reach.
+    canaries: Sequence[str] = ()
+    too_soon: Sequence[Row[Any]] = ()
 
 
 def look(running: System, client: Client, history: History, secrets: Sequence[tuple[Tenant, str]]) -> Seen:
@@ -83,6 +98,9 @@ def look(running: System, client: Client, history: History, secrets: Sequence[tu
             events={name: connection.execute(text(query)).scalar_one() for name, query in _EVENTS_OF_INTEREST.items()},
             deeds=deeds_done(connection),
             tries=tries_of_jobs(connection),
+            refused=frozenset(running.outside.refused),
+            canaries=list(running.outside.canaries),
+            too_soon=connection.execute(_TOO_SOON).all(),
         )
 
 

@@ -8,14 +8,23 @@ import asyncio
 import random
 import threading
 import time
+import zlib
 from collections.abc import Callable
+from contextlib import suppress
 from email import message_from_bytes, policy
+from http import HTTPStatus
 from typing import Self
 
 import msgspec
 
+from ops.chaos.bombs import Bomb, throw
+
 HOST = "127.0.0.1"
-_REASONS = {204: "No Content", 302: "Found", 410: "Gone", 429: "Too Many Requests", 500: "Internal Server Error"}
+#: Paths of subscribers that only a fault knows begin so; what they get is noted apart.
+ASIDE = "/aside"
+#: How long who asks for patience asks for it.
+RETRY_AFTER_S = 3
+_GREYLISTED_S = 1.5
 
 
 class Delivery(msgspec.Struct, frozen=True):
@@ -41,13 +50,21 @@ class Mail(msgspec.Struct, frozen=True):
 
 
 class Mood(msgspec.Struct, frozen=True):
-    """How the outside answers: each of these with its chance, else well. `hang_s` before any answer."""
+    """How the outside answers: each of these with its chance, else well. `hang_s` before any answer.
+
+    `location`: where a redirect points. `refuse`: the share of addresses that the mail server does not know.
+    `greylist`: it takes mail for an address only some time after that was first named.
+    """
 
     status: int = 204
     chance: float = 0.0
     hang_s: float = 0.0
     reset: float = 0.0
     drip: bool = False
+    location: str = ""
+    bomb: Bomb | None = None
+    refuse: float = 0.0
+    greylist: bool = False
 
 
 WELL = Mood()
@@ -58,26 +75,44 @@ class Outside:
 
     def __init__(self) -> None:
         self.deliveries: list[Delivery] = []
+        #: Those to paths that only a fault knows, whose moods are in `asides`.
+        self.aside: list[Delivery] = []
+        self.asides: dict[str, Mood] = {}
         self.mails: list[Mail] = []
+        #: Addresses that the mail server refused for good.
+        self.refused: set[str] = set()
+        #: Requests that reached what nobody may reach.
+        self.canaries: list[str] = []
+        #: Bombs that somebody read to the end.
+        self.swallowed = 0
+        self._named: dict[str, float] = {}
         self.webhook_mood = self.mail_mood = WELL
         #: Answers that a mood has spoiled.
         self.spoiled = 0
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="outside", daemon=True)
         self._random = random.Random(0)  # noqa: S311  # moods, not secrets
-        self.smtp_port = self.http_port = 0
+        self.smtp_port = self.http_port = self.canary_port = 0
 
     def __enter__(self) -> Self:
         self._thread.start()
         self.smtp_port = self._serve(self._take_mail)
         self.http_port = self._serve(self._take_webhook)
+        self.canary_port = self._serve(self._sing)
+        with suppress(OSError):  # a machine may have no other kind of address
+            self._serve(self._sing, "::1", self.canary_port)
         return self
 
     def __exit__(self, *_: object) -> None:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(5)
 
-    def _serve(self, take: Callable[[asyncio.StreamReader, asyncio.StreamWriter], object]) -> int:
+    def _serve(
+        self,
+        take: Callable[[asyncio.StreamReader, asyncio.StreamWriter], object],
+        host: str = HOST,
+        wanted_port: int = 0,
+    ) -> int:
         async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             try:
                 await take(reader, writer)  # type: ignore[misc]  # both are coroutines
@@ -87,7 +122,7 @@ class Outside:
                 writer.close()
 
         async def listen() -> int:
-            server = await asyncio.start_server(talk, HOST, 0)
+            server = await asyncio.start_server(talk, host, wanted_port)
             port: int = server.sockets[0].getsockname()[1]
             return port
 
@@ -102,11 +137,13 @@ class Outside:
             }
             body = await reader.readexactly(int(headers.get("content-length", "0")))
             arrived, arrived_at = time.monotonic(), time.time()
-            status = await self._answer(writer, self.webhook_mood)
-            webhook_id = headers.get("webhook-id", "")
-            self.deliveries.append(
-                Delivery(request.split(" ")[1], webhook_id, body, headers, arrived, arrived_at, status)
-            )
+            path, webhook_id = request.split(" ")[1], headers.get("webhook-id", "")
+            kept = self.aside if path.startswith(ASIDE) else self.deliveries
+            status: int | None = None
+            try:
+                status = await self._answer(writer, self.asides.get(path, self.webhook_mood))
+            finally:
+                kept.append(Delivery(path, webhook_id, body, headers, arrived, arrived_at, status))
             if status is None:
                 writer.transport.abort()
                 return
@@ -123,8 +160,12 @@ class Outside:
         if self._random.random() < mood.chance:
             self.spoiled += 1
             status = mood.status
-        extra = {302: "Location: http://169.254.169.254/\r\n", 429: "Retry-After: 1\r\n"}.get(status, "")
-        answer = f"HTTP/1.1 {status} {_REASONS[status]}\r\n{extra}Content-Length: 0\r\n\r\n".encode()
+            if mood.bomb is not None:
+                self.swallowed += await throw(mood.bomb, writer)
+                return None
+        extra = f"Location: {mood.location}\r\n" if 300 <= status < 400 else ""
+        extra += f"Retry-After: {RETRY_AFTER_S}\r\n" if status in {429, 503} else ""
+        answer = f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n{extra}Content-Length: 0\r\n\r\n".encode()
         for byte in answer if mood.drip else ():
             writer.write(bytes([byte]))
             await writer.drain()
@@ -133,6 +174,11 @@ class Outside:
             writer.write(answer)
             await writer.drain()
         return status
+
+    async def _sing(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """The canary: whoever asks here was led astray."""
+        self.canaries.append((await reader.readline()).decode("latin-1").strip())
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
 
     async def _take_mail(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         recipient = ""
@@ -143,9 +189,9 @@ class Outside:
                     writer.write(b"250-outside\r\n250-8BITMIME\r\n250 SMTPUTF8\r\n")
                 case b"RCPT":
                     recipient = line.decode().partition("<")[2].partition(">")[0]
-                    refused = self._random.random() < self.mail_mood.chance
-                    self.spoiled += refused
-                    writer.write(b"451 not now\r\n" if refused else b"250 fine\r\n")
+                    reply = self._reply_to(recipient)
+                    self.spoiled += not reply.startswith(b"250")
+                    writer.write(reply)
                 case b"DATA":
                     writer.write(b"354 go on\r\n")
                     await writer.drain()
@@ -157,6 +203,17 @@ class Outside:
                     return
                 case _:
                     writer.write(b"250 fine\r\n")
+
+    def _reply_to(self, recipient: str) -> bytes:
+        """What an address is answered: the same as long as the mood lasts, except for those who come back in time."""
+        mood = self.mail_mood
+        if zlib.crc32(recipient.encode()) % 100 < mood.refuse * 100:
+            self.refused.add(recipient)
+            return b"550 unknown here\r\n"
+        first = self._named.setdefault(recipient, time.monotonic())
+        if mood.greylist and time.monotonic() - first < _GREYLISTED_S:
+            return b"451 come back later\r\n"
+        return b"451 not now\r\n" if self._random.random() < mood.chance else b"250 fine\r\n"
 
     async def _keep(self, content: bytes, recipient: str, writer: asyncio.StreamWriter) -> bool:
         mood = self.mail_mood

@@ -45,6 +45,6 @@ def _table(what: str, how: str, counts: dict[str, tuple[int, int]]) -> Iterator[
 
 def catalogue() -> str:
     """Every fault and every mutant, with what it does."""
-    faults = [f"  {one.id:4} {one.name:20} {one.summary}" for one in every_fault().values()]
+    faults = [f"  {one.id:4} {one.name:26} {one.summary}" for one in every_fault().values()]
     mutants = [f"       {one.name:31} {one.summary}" for one in MUTANTS.values()]
     return "\n".join(["faults", *faults, "mutants", *mutants])

@@ -23,6 +23,7 @@ from redis import Redis
 from sqlalchemy import Engine, text
 
 from domain.database import connect
+from ops.chaos.flags import FOLDER, NAME
 from ops.chaos.outside import Outside
 from ops.chaos.shim import Shim
 from ops.chaos.standby import Pair
@@ -64,7 +65,7 @@ class System:
             "REDIS_URL": stack.redis_url,
             "SECRET_KEY": base64.b64encode(secrets.token_bytes(32)).decode(),
             "REPORTS_URL": f"file://{folder}/reports",
-            "LONGSHORE_DATA": str(folder),  # no dev.env of a development system is read
+            FOLDER: str(folder),  # no dev.env of a development system is read
             "WEBHOOK_ALLOW_NETWORKS": "127.0.0.0/8",
             "WEBHOOK_ALLOW_HTTP": "true",
             "LONGSHORE_CHAOS_MUTANT": mutant,
@@ -86,7 +87,7 @@ class System:
         for number in range(count):
             name = f"{role}-{number}"
             own = {"PORT": str(self.ports[name])} if role == "web" else {}
-            yield Child(name, command, {**environ, **self.shim.environ(name), **own})
+            yield Child(name, command, {**environ, **self.shim.environ(name), **own, NAME: name})
 
     def _links(self, role: str) -> Mapping[str, str]:
         postgresql, valkey = self.stack.postgresql.port, self.stack.valkey.port

@@ -25,7 +25,8 @@ class Bend(msgspec.Struct, frozen=True):
 
     `cut`: connections are reset, new ones refused by a reset. `swallow`: bytes vanish, connections stand, and are reset
     when the wire is straight again. `delay_s`: each chunk waits so long. `bytes_per_s`: a trickle. `flip`: the share of
-    chunks in which one byte is another.
+    chunks in which one byte is another. `after`: only connections on which these words were asked, one after the other,
+    since the wire was bent.
     """
 
     way: Way = "both"
@@ -34,6 +35,7 @@ class Bend(msgspec.Struct, frozen=True):
     delay_s: float = 0.0
     bytes_per_s: int = 0
     flip: float = 0.0
+    after: tuple[bytes, ...] = ()
 
     def bends(self, way: Way) -> bool:
         return self.way in {way, "both"}
@@ -53,6 +55,8 @@ class Wire:
         self._random = randomly
         self._open: set[asyncio.StreamWriter] = set()
         self._swallowed: set[asyncio.StreamWriter] = set()
+        #: How many words of `after` each caller has asked, by the port it calls from.
+        self._asked: dict[int, int] = {}
         self._server: asyncio.Server | None = None
 
     async def listen(self) -> None:
@@ -66,6 +70,7 @@ class Wire:
 
     async def become(self, bend: Bend) -> None:
         self.bend = bend
+        self._asked.clear()
         if bend.cut:
             self.touched += len(self._open)
             self._reset(self._open)
@@ -75,6 +80,19 @@ class Wire:
     async def aim(self, target: int) -> None:
         self.target = target
         self._reset(self._open)
+
+    async def struck(self) -> list[int]:
+        """The ports of the callers who have asked every word of `after`."""
+        return [caller for caller in self._asked if self._is_struck(self.bend, caller)]
+
+    def _is_struck(self, bend: Bend, caller: int) -> bool:
+        return self._asked.get(caller, 0) == len(bend.after)
+
+    def _hear(self, bend: Bend, caller: int, data: bytes) -> None:
+        asked = self._asked.get(caller, 0)
+        while asked < len(bend.after) and bend.after[asked] in data:
+            asked += 1
+        self._asked[caller] = asked
 
     def _reset(self, writers: set[asyncio.StreamWriter]) -> None:
         for writer in list(writers):
@@ -90,10 +108,11 @@ class Wire:
         except OSError:
             return writer.transport.abort()  # nobody listens there: the caller is refused, if a little late
         self._open |= {writer, onward}
+        caller: int = writer.get_extra_info("peername")[1]
         try:
             async with asyncio.TaskGroup() as pumps:
-                pumps.create_task(self._pump(reader, onward, "requests"))
-                pumps.create_task(self._pump(onward_reader, writer, "replies"))
+                pumps.create_task(self._pump(reader, onward, "requests", caller))
+                pumps.create_task(self._pump(onward_reader, writer, "replies", caller))
         except* (OSError, ConnectionError):
             pass
         finally:
@@ -102,10 +121,12 @@ class Wire:
                 self._swallowed.discard(end)
                 end.transport.abort()
 
-    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, way: Way) -> None:
+    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, way: Way, caller: int) -> None:
         while data := await reader.read(_CHUNK):
             bend = self.bend
-            if bend is not STRAIGHT and bend.bends(way):
+            if bend.after and way == "requests":
+                self._hear(bend, caller, data)
+            if bend is not STRAIGHT and bend.bends(way) and self._is_struck(bend, caller):
                 self.touched += 1
                 data = await self._bent(data, bend, writer)
             writer.write(data)
@@ -148,8 +169,10 @@ class Wires:
     def __exit__(self, *_: object) -> None:
         for wire in self._wires.values():
             self._do(wire.close())
+        self._do(asyncio.sleep(0.05))  # what was aborted is closed in a turn of its own
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(5)
+        self._loop.close()
 
     def add(self, name: str, target: int) -> int:
         """A new link to this port. Answers the port to connect to instead."""
@@ -171,6 +194,10 @@ class Wires:
 
     def touched(self, name: str) -> int:
         return self._wires[name].touched
+
+    def struck(self, name: str) -> list[int]:
+        """The ports of those whose connection a bend with `after` has come to."""
+        return self._do(self._wires[name].struck())
 
     @property
     def names(self) -> list[str]:

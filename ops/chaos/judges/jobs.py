@@ -6,6 +6,7 @@ from ops.chaos.history import History
 from ops.chaos.judges import judge
 from ops.chaos.observe import Seen
 
+_HONEST = {"chaos.honest", "chaos.newest"}
 _TERMINAL = {"succeeded", "dead", "cancelled"}
 
 
@@ -22,7 +23,7 @@ def every_job_has_ended(history: History, seen: Seen) -> Iterator[str]:  # noqa:
             yield f"{job.kind} {job.id} is {job.state}"
         elif job.state == "dead" and not job.has_letter:
             yield f"{job.kind} {job.id} is dead without a dead letter"
-        elif job.kind == "chaos.honest" and job.state != "succeeded":
+        elif job.kind in _HONEST and job.state != "succeeded":
             yield f"an honest neighbour {job.id} is {job.state}"
         elif job.kind == "chaos.poison" and (job.state != "dead" or job.crashes > 3):
             yield f"poison {job.id} is {job.state} after {job.crashes} crashes"

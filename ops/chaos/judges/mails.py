@@ -36,6 +36,8 @@ def mails_arrive(history: History, seen: Seen) -> Iterator[str]:
             yield f"nobody was asked to tell {posted.email}"
         if "succeeded" in told[posted.order_id] and posted.email not in arrived:
             yield f"{posted.email} was told, they say, and has no mail"
+        if posted.email in seen.refused and posted.email not in arrived and "dead" not in told[posted.order_id]:
+            yield f"{posted.email} was refused for good, and nobody can see that"
 
 
 def _copies(seen: Seen) -> dict[str, Counter[str]]:

@@ -51,6 +51,13 @@ def webhooks_are_genuine(history: History, seen: Seen) -> Iterator[str]:  # noqa
             yield f"event {event_id}: {problem}"
 
 
+@judge("webhooks go where they may, when they may")
+def webhooks_are_led_by_nobody(history: History, seen: Seen) -> Iterator[str]:  # noqa: ARG001
+    """No redirect is followed, no forbidden address is spoken to, and who asks for patience is given it."""
+    yield from (f"somebody was led astray: {request}" for request in seen.canaries)
+    yield from (f"claim {row.claim} of {row.job_id} ended with a time to wait, which was not" for row in seen.too_soon)
+
+
 def _signature_problem(secret: str, delivery: Delivery) -> str | None:
     """As a subscriber verifies it on arrival; the library itself would hold it against the clock of today."""
     said_at = int(delivery.headers.get("webhook-timestamp", "0"))
