@@ -23,7 +23,7 @@ def flagged(folder: Path, name: str, flag: Flag) -> Iterator[None]:
     try:
         yield
     finally:
-        order.unlink()
+        order.unlink(missing_ok=True)
 
 
 def is_flagged(flag: Flag) -> bool:

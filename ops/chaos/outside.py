@@ -161,8 +161,7 @@ class Outside:
             self.spoiled += 1
             status = mood.status
             if mood.bomb is not None:
-                self.swallowed += await throw(mood.bomb, writer)
-                return None
+                return await self._explode(mood.bomb, writer)
         extra = f"Location: {mood.location}\r\n" if 300 <= status < 400 else ""
         extra += f"Retry-After: {RETRY_AFTER_S}\r\n" if status in {429, 503} else ""
         answer = f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n{extra}Content-Length: 0\r\n\r\n".encode()
@@ -174,6 +173,12 @@ class Outside:
             writer.write(answer)
             await writer.drain()
         return status
+
+    async def _explode(self, bomb: Bomb, writer: asyncio.StreamWriter) -> int | None:
+        """A body counts by its status, however much of it is read; headers that do not end are no answer."""
+        with suppress(OSError):
+            self.swallowed += await throw(bomb, writer)
+        return None if bomb == "headers" else 200
 
     async def _sing(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """The canary: whoever asks here was led astray."""

@@ -30,7 +30,7 @@ _BLOAT = text(
 )
 
 
-@fault("F36", "deadlocks", "postgresql", (1.0, 3.0))
+@fault("F36", "deadlocks", "postgresql", (3.0, 5.0))
 def lock_in_reverse(scene: Scene) -> Iterator[None]:
     """Somebody's script locks stock from the other end, and PostgreSQL ends our transaction of the two."""
     engine = create_engine(scene.system.engine.url, poolclass=NullPool)
@@ -59,7 +59,7 @@ def _deadlocks(engine: Engine) -> int:
         return int(connection.execute(_DEADLOCKS).scalar_one())
 
 
-@fault("F37", "hot-sku", "callers")
+@fault("F37", "hot-sku", "callers", (2.0, 5.0))
 def want_the_same(scene: Scene) -> Iterator[None]:
     """64 callers order one SKU at the same moment, and there are 25 of it."""
     if visitor := guest(scene, _HOT_STOCK):

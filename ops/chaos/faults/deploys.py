@@ -1,8 +1,9 @@
 """A deploy under load: every process in turn, some of older code among them, and a migration beside it."""
 
 import signal
+import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 
 from sqlalchemy import create_engine, text
 from sqlalchemy.exc import DBAPIError
@@ -16,7 +17,7 @@ from ops.chaos.system import ChaosFailed
 from ops.migrate import upgrade
 
 _OLDER = "worker-1"
-_REPLACED_WITHIN_S = 20.0
+_REPLACED_WITHIN_S, _ROLLED_WITHIN_S = 20.0, 60.0
 _DDL = (
     "ALTER TABLE orders ADD COLUMN IF NOT EXISTS chaos_note text",
     "DROP INDEX CONCURRENTLY IF EXISTS ix_chaos_note",
@@ -24,17 +25,23 @@ _DDL = (
 )
 
 
-@fault("F55", "deploy", "web", (1.0, 3.0))
+@fault("F55", "deploy", "web", (8.0, 11.0))
 def deploy(scene: Scene) -> Iterator[None]:
     """Every process is replaced in turn, one worker by older code; the schema gains a column and an index meanwhile."""
     _migrate(scene)
-    with ExitStack() as older:
-        older.enter_context(flagged(scene.system.folder, _OLDER, "older"))
-        for name in sorted(scene.system.pids):
-            _replace(scene, name)
-            enqueue_all(scene, Newest(), Newest(), Newest())
+    with flagged(scene.system.folder, _OLDER, "older"):
+        rolling = threading.Thread(target=_replace_all, args=(scene,), daemon=True)
+        rolling.start()
         yield
+        rolling.join(_ROLLED_WITHIN_S)
     _replace(scene, _OLDER)
+
+
+def _replace_all(scene: Scene) -> None:
+    for name in sorted(scene.system.pids):
+        _replace(scene, name)
+        with suppress(DBAPIError):
+            enqueue_all(scene, Newest(), Newest(), Newest())
 
 
 def _replace(scene: Scene, name: str) -> None:

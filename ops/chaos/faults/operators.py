@@ -22,7 +22,7 @@ _KINDS = ("chaos.doomed", "inventory.reserve", "webhook.deliver", "email.order_c
 _DOOMED = text("SELECT count(*) FROM dead_letters WHERE kind = 'chaos.doomed' AND resolution IS NULL")
 
 
-@fault("F56", "replay-storm", "callers", (1.0, 3.0))
+@fault("F56", "replay-storm", "callers", (4.0, 8.0))
 def replay_everything(scene: Scene) -> Iterator[None]:
     """Two operators replay all dead letters at the same moment, and once more: each takes effect once."""
     enqueue_all(scene, *(Doomed() for _ in range(_DEAD)))
