@@ -169,7 +169,7 @@ class Wires:
     def __exit__(self, *_: object) -> None:
         for wire in self._wires.values():
             self._do(wire.close())
-        self._do(asyncio.sleep(0.05))  # what was aborted is closed in a turn of its own
+        self._do(_end_tasks())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(5)
         self._loop.close()
@@ -205,3 +205,11 @@ class Wires:
 
     def _do(self, work: Coroutine[Any, Any, _T]) -> _T:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(10)
+
+
+async def _end_tasks() -> None:
+    """No connection is half way through anything any more."""
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
