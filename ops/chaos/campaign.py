@@ -6,38 +6,46 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 
-import msgspec
 from redis.exceptions import RedisError
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
-from domain.tenants.keys import create_key, ensure_tenant
 from ops.chaos import deeds
 from ops.chaos.beside import Beside
+from ops.chaos.buckets import buckets_of
 from ops.chaos.checker import check
-from ops.chaos.clients import Client, Load
+from ops.chaos.clients import Client
 from ops.chaos.faults import FAULTS, Fault, Scene
-from ops.chaos.history import History, Posted, Tenant
+from ops.chaos.history import Endpoint, History, Posted, Tenant
 from ops.chaos.judges import Finding
+from ops.chaos.load import Load
 from ops.chaos.observe import Seen, look
+from ops.chaos.operators import Operator
 from ops.chaos.plan import Choice, Planned, plan_of
 from ops.chaos.rivals import EVERY_S, Rivals
 from ops.chaos.system import ChaosFailed, System, system
-from ops.chaos.verdict import Verdict, per_second
+from ops.chaos.tenants import settle_in
+from ops.chaos.verdict import Verdict, per_second, share_of_5xx
 
 CALLERS = 8
-TENANTS, PLENTY, SCARCE = 3, 8, 2
-MUCH_STOCK, LITTLE_STOCK = 10_000_000, 40
-#: After the last fault is healed: everything is up again, every unknown outcome is known, and every job has ended.
-UP_WITHIN_S, KNOWN_WITHIN_S, QUIET_WITHIN_S = 60.0, 60.0, 120.0
+#: After the last fault is healed: some job ends, everything is up again, every unknown outcome is known, every job has
+#: ended.
+PROGRESS_WITHIN_S, UP_WITHIN_S, KNOWN_WITHIN_S, QUIET_WITHIN_S = 30.0, 60.0, 60.0, 120.0
 
 _ENDED = text("SELECT extract(epoch FROM finished_at) FROM jobs WHERE finished_at IS NOT NULL")
+_PROGRESS = text("SELECT EXISTS (SELECT FROM attempts WHERE finished_at > :healed_at)")
 _UNENDED = text(
     """
-    SELECT string_agg(DISTINCT kind || ' is ' || state, ', ') FROM jobs
-     WHERE state NOT IN ('succeeded', 'dead', 'cancelled')
+    SELECT concat_ws(' ', count(*), j.kind, j.state, 'due in ' || (min(o.due_at) - clock_timestamp()),
+                     'in a lane that is ' || l.state || ' with ' || l.in_flight || ' of ' || l.room || ' in flight',
+                     CASE WHEN c.paused_at IS NOT NULL THEN 'paused' END)
+      FROM jobs AS j LEFT JOIN outbox AS o ON o.job_id = j.id LEFT JOIN lanes AS l ON l.name = o.lane
+      LEFT JOIN controls AS c ON c.scope = 'queue' AND c.name = j.queue
+     WHERE j.state NOT IN ('succeeded', 'dead', 'cancelled')
+     GROUP BY j.kind, j.state, l.name, l.state, l.in_flight, l.room, c.paused_at LIMIT 10
     """
 )
 _QUIET = text("SELECT NOT EXISTS (SELECT FROM jobs WHERE state NOT IN ('succeeded', 'dead', 'cancelled'))")
@@ -56,14 +64,13 @@ def run(
     faults = [one for one in faults if with_standby or not one.needs_standby]
     with system(seed, mutant, standby=with_standby) as running:
         history = History()
-        tenants = [_tenant(running, number) for number in range(TENANTS)]
-        dice = random.Random(seed)  # noqa: S311  # faults, not secrets
-        client = Client(list(running.ports.values()), dice, history)
-        _stock(client, tenants)
-        secrets = [_subscribe(client, running, tenant) for tenant in tenants]
+        ports, dice = list(running.ports.values()), random.Random(seed)  # noqa: S311  # faults, not secrets
+        client = Client(ports, dice, history)
+        tenants, lasting = settle_in(running, client)
+        operator = Operator(running, tenants, history, seed)
         load = _load(running, tenants, history, seed)
         began, began_at = time.monotonic(), time.time()
-        for part in load:
+        for part in (*load, operator):
             part.start()
         planned = plan_of(seed, seconds, [Choice(one.name, one.touches, one.seconds) for one in faults])
         fired = _strike(running, history, tenants[0].id, planned, seed, began, say)
@@ -72,10 +79,8 @@ def run(
             part.stop()
         running.wires.straighten()
         say("healed")
-        unknown = [posted for posted in history.posted if posted.outcome == "unknown"]
-        findings, seen, up_s, quiet_s = _settle(
-            running, client, history, unknown, list(zip(tenants, secrets, strict=True))
-        )
+        rest = Rest()
+        findings, seen = _settle(running, client, history, operator, lasting, rest)
         ended_at = _ended_at(running)
         if findings and logs is not None:
             running.keep_logs(logs / f"seed-{seed}")
@@ -89,13 +94,18 @@ def run(
         timeline=planned,
         accepted=sum(one.outcome == "accepted" for one in posted),
         refused=sum(one.outcome == "refused" for one in posted),
-        resolved=len(unknown),
+        resolved=rest.resolved,
         statuses=dict(sorted(history.statuses.items())),
         events=seen.events if seen else {},
-        up_after_s=up_s,
-        quiet_after_s=quiet_s,
+        up_after_s=rest.up_s,
+        quiet_after_s=rest.quiet_s,
         accepted_per_s=per_second([one.accepted_at - began for one in posted if one.outcome == "accepted"]),
         ended_per_s=per_second([at - began_at for at in ended_at]),
+        progress_after_s=rest.progress_s,
+        buckets=buckets_of(history, seen) if seen else {},
+        operations=dict(sorted(history.operations.items())),
+        share_of_5xx=share_of_5xx(history.statuses),
+        slowest_accepted_s=seen.said.slowest_accepted_s if seen else 0.0,
     )
 
 
@@ -112,40 +122,65 @@ def _ended_at(running: System) -> list[float]:
     return []
 
 
+class Rest:
+    """How long after the last fault was healed, in seconds; infinite until it is so. `resolved`: by their keys."""
+
+    progress_s = up_s = quiet_s = float("inf")
+    resolved = 0
+
+
 def _settle(
-    running: System, client: Client, history: History, unknown: Sequence[Posted], tenants: Sequence[tuple[Tenant, str]]
-) -> tuple[list[Finding], Seen | None, float, float]:
+    running: System, client: Client, history: History, operator: Operator, lasting: Sequence[Endpoint], rest: Rest
+) -> tuple[list[Finding], Seen | None]:
     """Not to come to rest is a finding like any other: what hangs is as good as lost. Judges are asked all the same."""
-    up_s = quiet_s = float("inf")
+    unknown = [posted for posted in history.posted if posted.outcome == "unknown"]
     restless: list[Finding] = []
     try:
-        up_s = running.wait(running.is_ready, "not every process was up again", UP_WITHIN_S)
+        operator.stop()
+        rest.progress_s = _progress(running, client, history, lasting[0].tenant)
+        rest.up_s = running.wait(running.is_ready, "not every process was up again", UP_WITHIN_S)
         for posted in unknown:
             client.post(posted, KNOWN_WITHIN_S)
+        rest.resolved = len(unknown)
     except ChaosFailed as failed:
-        return [Finding("liveness", str(failed))], None, up_s, quiet_s
+        return [Finding("liveness", str(failed))], None
     try:
-        quiet_s = running.wait(lambda: _is_quiet(running), "not every job came to its end", QUIET_WITHIN_S, 0.5)
+        rest.quiet_s = running.wait(lambda: _is_quiet(running), "not every job came to its end", QUIET_WITHIN_S, 0.5)
     except ChaosFailed as failed:
         restless = [Finding("liveness", f"{failed}: {_unended(running)}")]
-    seen = look(running, client, history, tenants)
-    return [*restless, *check(history, seen)], seen, up_s, quiet_s
+    seen = look(running, history, lasting)
+    return [*restless, *check(history, seen)], seen
+
+
+def _progress(running: System, client: Client, history: History, tenant: Tenant) -> float:
+    """How long until some job has ended, in seconds. An order is posted, so that there is one. Raises ChaosFailed."""
+    healed_at, began = datetime.now(UTC), time.monotonic()
+    probe = Posted(tenant, {tenant.plenty[0]: 1}, began)
+    history.begin(probe)
+    client.post(probe, PROGRESS_WITHIN_S)
+    running.wait(lambda: _has_ended_one(running, healed_at), "no job ended", PROGRESS_WITHIN_S)
+    return time.monotonic() - began
+
+
+def _has_ended_one(running: System, since: datetime) -> bool:
+    with running.engine.connect() as connection:
+        return bool(connection.execute(_PROGRESS, {"healed_at": since}).scalar())
 
 
 def _load(running: System, tenants: Sequence[Tenant], history: History, seed: int) -> list[Load | Beside]:
     ports = list(running.ports.values())
     doer, fighter = random.Random(f"{seed} deeds"), random.Random(f"{seed} rivals")  # noqa: S311  # as above
     return [
-        Load(ports, tenants, history, seed, CALLERS),
+        Load(ports, tenants, history, seed, CALLERS, running.webhook_port),
         Beside(deeds.deeds(running, tenants[0].id, doer), deeds.EVERY_S),
         Beside(Rivals(ports, tenants, history, fighter).quarrel, EVERY_S),
     ]
 
 
 def _unended(running: System) -> str:
-    """What has not ended, by kind; nothing when the database cannot say."""
+    """What has not ended, and what it waits for; nothing when the database cannot say."""
     with suppress(DBAPIError), running.engine.connect() as connection:
-        return str(connection.execute(_UNENDED).scalar())
+        return "; ".join(connection.execute(_UNENDED).scalars())
     return ""
 
 
@@ -186,39 +221,3 @@ def _strike(
     if broken:
         raise ChaosFailed("; ".join(broken))
     return dict(sorted(fired.items()))
-
-
-def _tenant(running: System, number: int) -> Tenant:
-    with running.engine.begin() as tx:
-        tenant_id = ensure_tenant(tx, f"tenant-{number}")
-        api_key = create_key(tx, tenant_id, "api", ["api"])
-        admin_key = create_key(tx, tenant_id, "admin", ["api", "admin"])
-    return Tenant(
-        id=str(tenant_id),
-        name=f"tenant-{number}",
-        api_key=api_key,
-        admin_key=admin_key,
-        scarce=[f"SCARCE-{each}" for each in range(SCARCE)],
-        plenty=[f"PLENTY-{each}" for each in range(PLENTY)],
-    )
-
-
-def _stock(client: Client, tenants: Sequence[Tenant]) -> None:
-    for tenant in tenants:
-        for sku in tenant.scarce + tenant.plenty:
-            stock = LITTLE_STOCK if sku in tenant.scarce else MUCH_STOCK
-            body = msgspec.json.encode({"sku": sku, "name": "Thing", "price": 9.5, "stock": stock})
-            status, said = client.call("POST", "/products", tenant.admin_key, body)
-            if status != 201:
-                raise ChaosFailed(f"no product could be made: {status} {said[:200]!r}")
-
-
-def _subscribe(client: Client, running: System, tenant: Tenant) -> str:
-    """The secret of the tenant's endpoint, which hears of everything."""
-    url = f"http://127.0.0.1:{running.webhook_port}/{tenant.name}"
-    body = msgspec.json.encode({"url": url, "eventTypes": ["*"]})
-    status, said = client.call("POST", "/webhook-endpoints", tenant.api_key, body)
-    if status != 201:
-        raise ChaosFailed(f"no endpoint could be made: {status} {said[:200]!r}")
-    secret: str = msgspec.json.decode(said)["data"]["secret"]
-    return secret

@@ -1,154 +1,123 @@
-"""The load: callers who behave as the documentation tells them to, and note all they did.
+"""A caller who behaves as the documentation tells: keeps its connections, repeats under its key what it is not sure of.
 
-A post whose outcome is unknown is repeated under its key until it is known, or the caller's patience ends; what is
-still unknown then is resolved after the last fault.
+What goes unanswered goes to the next API, as behind a load balancer.
 """
 
 import http.client
 import json
 import random
-import threading
 import time
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-from ops.chaos.history import History, Posted, Tenant
+import msgspec
+
+from ops.chaos.history import Done, History, Posted
 from ops.chaos.wires import HOST
 
 TIMEOUT_S = 4.0
 PATIENCE_S = 12.0
-_PAUSE_S = 0.05
 _V1 = "/api/v1"
 #: What a caller is asked to try again later with.
 _LATER = {429, 500, 502, 503, 504}
 
+FIRST_ANSWER_LOST = "an unknown commit had committed"
+FIRST_POST_LOST = "an unknown commit had not"
+REPLAYED = "a 202 was replayed"
+SHED = "a request was turned away (429 or 503)"
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """Status and body; 0 and nothing when the connection did not survive it."""
+
+    status: int = 0
+    body: bytes = b""
+    is_replay: bool = False
+
+    @property
+    def done(self) -> Done:
+        """A lost answer and one of ours that failed are neither success nor failure."""
+        if self.status == 0 or self.status >= 500:
+            return "unknown"
+        return "ok" if self.status < 400 else "fail"
+
+
+NOTHING = Answer()
+
 
 class Client:
-    """One caller: a connection per request, to any of the APIs, as behind a load balancer."""
+    """One caller on one thread, with a connection to each API that it keeps as long as it lasts."""
 
     def __init__(self, ports: Sequence[int], randomly: random.Random, history: History) -> None:
         self._ports, self._random, self._history = ports, randomly, history
+        self._open: dict[int, http.client.HTTPConnection] = {}
+        self._port = randomly.choice(ports)
 
     def call(self, method: str, path: str, key: str, body: bytes | None = None, **headers: str) -> tuple[int, bytes]:
         """Status and body; (0, b"") when the connection did not survive it."""
-        connection = http.client.HTTPConnection(HOST, self._random.choice(self._ports), timeout=TIMEOUT_S)
+        answer = self.ask(method, path, key, body, **headers)
+        return answer.status, answer.body
+
+    def ask(self, method: str, path: str, key: str, body: bytes | None = None, **headers: str) -> Answer:
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         content = {"Content-Type": "application/json"} if body is not None else {}
+        answer = self._exchange(method, _V1 + path, body, {"X-API-Key": key, **content, **named})
+        self._history.saw(f"{method} {path.split('/')[1].partition('?')[0]} {answer.status}")
+        if answer.status in {429, 503}:
+            self._history.meets(SHED)
+        self._port = self._next(but=self._port if answer.status in {0, *_LATER} else 0)
+        return answer
+
+    def _exchange(self, method: str, path: str, body: bytes | None, headers: dict[str, str]) -> Answer:
+        port = self._port
+        connection = self._open.get(port)
+        if connection is None:
+            connection = self._open[port] = http.client.HTTPConnection(HOST, port, timeout=TIMEOUT_S)
         try:
-            connection.request(method, _V1 + path, body, {"X-API-Key": key, **content, **named})
+            connection.request(method, path, body, headers)
             answer = connection.getresponse()
-            status, said = answer.status, answer.read()
+            said = answer.read()
         except (OSError, http.client.HTTPException):
-            status, said = 0, b""
-        finally:
             connection.close()
-        self._history.saw(f"{method} {path.split('/')[1]} {status}")
-        return status, said
+            del self._open[port]
+            return NOTHING
+        if answer.will_close:
+            connection.close()
+        return Answer(answer.status, said, answer.headers.get("Idempotent-Replayed") == "true")
+
+    def _next(self, but: int) -> int:
+        return self._random.choice([port for port in self._ports if port != but] or self._ports)
+
+    def close(self) -> None:
+        for connection in self._open.values():
+            connection.close()
+        self._open.clear()
 
     def post(self, posted: Posted, patience_s: float) -> None:
         """The order is accepted or refused when this returns, or its outcome is still unknown."""
         deadline = time.monotonic() + patience_s
+        in_doubt = False
         while True:
             posted.tries += 1
-            status, said = self.call("POST", "/orders", posted.tenant.api_key, posted.body, Idempotency_Key=posted.key)
-            if status == http.client.ACCEPTED:
-                return self._accepted(posted, said)
-            if status not in {0, 409, *_LATER}:
-                posted.outcome, posted.refusal = "refused", f"{status} {said[:300]!r}"
-                return None
+            answer = self.ask("POST", "/orders", posted.tenant.api_key, posted.body, Idempotency_Key=posted.key)
+            if answer.status == http.client.ACCEPTED:
+                return self._accepted(posted, answer, in_doubt)
+            if answer.status not in {0, 409, *_LATER}:
+                posted.outcome, posted.refusal = "refused", f"{answer.status} {answer.body[:300]!r}"
+                return self._history.did("order", "fail")
+            in_doubt = posted.was_unknown = True
             if time.monotonic() > deadline:
-                return None
+                return self._history.did("order", "unknown")
             time.sleep(self._random.uniform(0.05, 0.3))
 
-    def _accepted(self, posted: Posted, said: bytes) -> None:
-        data = json.loads(said)["data"]
-        posted.answers.add(said)
+    def _accepted(self, posted: Posted, answer: Answer, in_doubt: bool) -> None:
+        self._history.did("order", "ok")
+        if answer.is_replay:
+            self._history.meets(REPLAYED)
+        if in_doubt and posted.outcome != "accepted":
+            self._history.meets(FIRST_ANSWER_LOST if answer.is_replay else FIRST_POST_LOST)
+        posted.answers.add(answer.body)
         if posted.outcome != "accepted":
+            data = json.loads(answer.body)["data"]
             posted.order_id, posted.job_id = data["order"]["id"], data["job"]["id"]
             posted.outcome, posted.accepted_at = "accepted", time.monotonic()
-
-
-class Load:
-    """So many callers at once, each with its own dice from the seed."""
-
-    def __init__(
-        self, ports: Sequence[int], tenants: Sequence[Tenant], history: History, seed: int, count: int
-    ) -> None:
-        self._tenants, self._history = tenants, history
-        self._stopping = threading.Event()
-        self._threads = [
-            threading.Thread(target=self._run, args=(ports, random.Random(f"{seed}:{number}")), daemon=True)  # noqa: S311
-            for number in range(count)
-        ]
-
-    def start(self) -> None:
-        for thread in self._threads:
-            thread.start()
-
-    def stop(self) -> None:
-        self._stopping.set()
-        for thread in self._threads:
-            thread.join(PATIENCE_S + 2 * TIMEOUT_S)
-
-    def _run(self, ports: Sequence[int], dice: random.Random) -> None:
-        client = Client(ports, dice, self._history)
-        deeds: list[tuple[Callable[[Client, random.Random], None], float]] = [
-            (self._order, 0.78),
-            (self._order_again, 0.06),
-            (self._read, 0.06),
-            (self._cancel, 0.05),
-            (self._complete, 0.03),
-            (self._peep, 0.02),
-        ]
-        weights = [weight for _, weight in deeds]
-        while not self._stopping.is_set():
-            ((deed, _),) = dice.choices(deeds, weights)
-            deed(client, dice)
-            self._stopping.wait(_PAUSE_S)
-
-    def _order(self, client: Client, dice: random.Random) -> None:
-        tenant = dice.choice(self._tenants)
-        skus = dice.sample(tenant.plenty, dice.randint(1, 3)) + (
-            dice.sample(tenant.scarce, 1) if dice.random() < 0.2 else []
-        )
-        posted = Posted(tenant, {sku: dice.randint(1, 3) for sku in skus}, time.monotonic())
-        self._history.begin(posted)
-        client.post(posted, PATIENCE_S)
-
-    def _order_again(self, client: Client, dice: random.Random) -> None:
-        """A retry of what was answered long ago: the same answer."""
-        if posted := self._some(dice):
-            client.post(posted, 0.0)
-
-    def _read(self, client: Client, dice: random.Random) -> None:
-        """What was accepted can be read from then on."""
-        if posted := self._some(dice):
-            status, said = client.call("GET", f"/orders/{posted.order_id}", posted.tenant.api_key)
-            if status == http.client.NOT_FOUND:
-                self._history.is_strange(f"accepted order {posted.order_id} was not found")
-            elif status == http.client.OK and _email(said) != posted.email:
-                self._history.is_strange(f"order {posted.order_id} is somebody else's")
-
-    def _peep(self, client: Client, dice: random.Random) -> None:
-        """Another tenant's order is not there."""
-        if posted := self._some(dice):
-            other = dice.choice([tenant for tenant in self._tenants if tenant is not posted.tenant])
-            status, _ = client.call("GET", f"/orders/{posted.order_id}", other.api_key)
-            if status == http.client.OK:
-                self._history.is_strange(f"{other.name} could read order {posted.order_id}")
-
-    def _cancel(self, client: Client, dice: random.Random) -> None:
-        if posted := self._some(dice):
-            client.call("POST", f"/orders/{posted.order_id}/cancel", posted.tenant.api_key)
-
-    def _complete(self, client: Client, dice: random.Random) -> None:
-        if posted := self._some(dice):
-            client.call("POST", f"/orders/{posted.order_id}/complete", posted.tenant.api_key)
-
-    def _some(self, dice: random.Random) -> Posted | None:
-        accepted = self._history.accepted()
-        return dice.choice(accepted[-200:]) if accepted else None
-
-
-def _email(said: bytes) -> Any:
-    return json.loads(said)["data"]["order"]["customerEmail"]
+            self._history.accept(posted)

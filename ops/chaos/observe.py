@@ -1,6 +1,8 @@
 """What is there at the end, read once when all is quiet: as a caller over HTTP, as the outside noted it, and by SQL."""
 
-from collections.abc import Mapping, Sequence
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import msgspec
@@ -9,17 +11,25 @@ from sqlalchemy import Connection, Row, text
 from domain.invariants import INVARIANTS, violations_of
 from ops.chaos.clients import Client
 from ops.chaos.deeds import deeds_done, tries_of_jobs
-from ops.chaos.history import History, Tenant
+from ops.chaos.errands import download
+from ops.chaos.history import Endpoint, History, Tenant
 from ops.chaos.outside import Delivery, Mail
-from ops.chaos.system import System
+from ops.chaos.said import Said, what_was_said
+from ops.chaos.sometimes import Sources, events_of
+from ops.chaos.system import ChaosFailed, System
+from ops.chaos.tenants import secrets_of
 
-_ORDERS = text("SELECT id, tenant_id, idempotency_key, status, root_job_id FROM orders")
+_ORDERS = text("SELECT id, tenant_id, idempotency_key, status, root_job_id, created_at FROM orders")
 _JOBS = text(
     """
-    SELECT j.id, j.tenant_id, j.kind, j.state, j.attempt, j.claim, j.crashes, j.order_id, j.event_id,
-           EXISTS (SELECT FROM dead_letters AS d WHERE d.job_id = j.id) AS has_letter FROM jobs AS j
+    SELECT j.id, j.tenant_id, j.kind, j.state, j.attempt, j.claim, j.crashes, j.order_id, j.event_id, j.created_at,
+           j.started_at, j.finished_at, j.args ->> 'endpoint_id' AS endpoint_id, j.result ->> 'code' AS code,
+           EXISTS (SELECT FROM dead_letters AS d WHERE d.job_id = j.id
+                      AND d.resolution IS DISTINCT FROM 'replayed') AS has_letter FROM jobs AS j
     """
 )
+_ATTEMPTS = text("SELECT job_id, claim, number, started_at, finished_at, outcome FROM attempts ORDER BY job_id, claim")
+_LETTERS = text("SELECT id, job_id, kind, cause, resolution, replay_job_id FROM dead_letters")
 #: Attempts that came sooner than the answer before them had asked for, by more than clocks may differ.
 _TOO_SOON = text(
     """
@@ -30,24 +40,15 @@ _TOO_SOON = text(
        AND next.started_at < a.started_at + make_interval(secs => CAST(a.detail ->> 'retry_after' AS int) - 0.5)
     """
 )
-_EVENTS = text("SELECT id, tenant_id, type, subject FROM events")
+_EVENTS = text("SELECT id, tenant_id, type, subject, occurred_at FROM events")
 _STOCK = text("SELECT tenant_id, sku, on_hand, reserved FROM stock")
 _LEDGER = text(
     """
-    SELECT tenant_id, sku, order_id, reason, on_hand_delta, reserved_delta FROM stock_ledger ORDER BY tenant_id, sku, id
+    SELECT id, at, tenant_id, sku, order_id, reason, on_hand_delta, reserved_delta FROM stock_ledger
+     ORDER BY tenant_id, sku, id
     """
 )
-#: How often what a run must have met took place; a promise about what never happened is not proved.
-_EVENTS_OF_INTEREST = {
-    "a job was rescued": "SELECT count(*) FROM attempts WHERE outcome = 'crashed'",
-    "a job was retried": "SELECT count(*) FROM attempts WHERE outcome = 'retrying'",
-    "a job was handed back": "SELECT count(*) FROM attempts WHERE outcome = 'handed_back'",
-    "a job was dead": "SELECT count(*) FROM jobs WHERE state = 'dead' AND kind <> 'chaos.deed'",
-    "poison was dead after its crashes": "SELECT count(*) FROM jobs WHERE kind = 'chaos.poison' AND state = 'dead'",
-    "an order found no stock": "SELECT count(*) FROM orders WHERE status = 'rejected'",
-    "an order was cancelled": "SELECT count(*) FROM orders WHERE status = 'cancelled'",
-    "an order was completed": "SELECT count(*) FROM orders WHERE status = 'completed'",
-}
+_TRIES = 5
 
 
 class Seen(msgspec.Struct, frozen=True):
@@ -55,16 +56,23 @@ class Seen(msgspec.Struct, frozen=True):
 
     orders: Sequence[Row[Any]]
     jobs: Sequence[Row[Any]]
+    #: By job and claim.
+    attempts: Sequence[Row[Any]]
+    letters: Sequence[Row[Any]]
     events_published: Sequence[Row[Any]]
     stock: Sequence[Row[Any]]
+    #: By tenant, SKU and id.
     ledger: Sequence[Row[Any]]
     broken_invariants: Mapping[str, list[str]]
-    #: Status over HTTP of each accepted order, by its id.
+    #: Status over HTTP of each order, by its id.
     statuses: Mapping[str, str]
+    #: State over HTTP of each report that was promised, by its id.
+    report_states: Mapping[str, str]
     deliveries: Sequence[Delivery]
     mails: Sequence[Mail]
-    #: By the path of its endpoint: the tenant's id and the secret its webhooks are signed with.
-    subscribers: Mapping[str, tuple[str, str]]
+    #: Those that stand all the time, and those that came and went.
+    endpoints: Sequence[Endpoint]
+    said: Said
     events: dict[str, int]
     deeds: Sequence[Row[Any]] = ()
     tries: Sequence[Row[Any]] = ()
@@ -75,33 +83,66 @@ class Seen(msgspec.Struct, frozen=True):
     too_soon: Sequence[Row[Any]] = ()
 
 
-def look(running: System, client: Client, history: History, secrets: Sequence[tuple[Tenant, str]]) -> Seen:
-    """Nothing moves any more while this reads."""
-    statuses = {}
-    for posted in history.accepted():
-        status, said = client.call("GET", f"/orders/{posted.order_id}", posted.tenant.api_key)
-        statuses[posted.order_id] = (
-            msgspec.json.decode(said)["data"]["order"]["status"] if status == 200 else f"answered {status}"
-        )
+def look(running: System, history: History, lasting: Sequence[Endpoint]) -> Seen:
+    """Nothing moves any more while this reads. Raises ChaosFailed when a list cannot be read to its end."""
+    tenants, endpoints = [endpoint.tenant for endpoint in lasting], [*lasting, *history.endpoints]
+    with ThreadPoolExecutor(len(tenants)) as pool:
+        statuses = dict(one for of in pool.map(lambda each: _statuses(running, history, each), tenants) for one in of)
+    client = _client(running, history)
+    report_states = {asked.report_id: download(client, asked, history) for asked in history.reports}
+    said = what_was_said(running.folder / "system.log", secrets_of(running, tenants, endpoints))
+    deliveries, mails = list(running.outside.deliveries), list(running.outside.mails)
     with running.engine.connect() as connection:
         return Seen(
             orders=connection.execute(_ORDERS).all(),
             jobs=connection.execute(_JOBS).all(),
+            attempts=connection.execute(_ATTEMPTS).all(),
+            letters=connection.execute(_LETTERS).all(),
             events_published=connection.execute(_EVENTS).all(),
             stock=connection.execute(_STOCK).all(),
             ledger=connection.execute(_LEDGER).all(),
             broken_invariants=_broken(connection),
             statuses=statuses,
-            deliveries=list(running.outside.deliveries),
-            mails=list(running.outside.mails),
-            subscribers={f"/{tenant.name}": (tenant.id, secret) for tenant, secret in secrets},
-            events={name: connection.execute(text(query)).scalar_one() for name, query in _EVENTS_OF_INTEREST.items()},
+            report_states=report_states,
+            deliveries=deliveries,
+            mails=mails,
+            endpoints=endpoints,
+            said=said,
+            events=events_of(Sources(connection, history, said, deliveries, mails)),
             deeds=deeds_done(connection),
             tries=tries_of_jobs(connection),
             refused=frozenset(running.outside.refused),
             canaries=list(running.outside.canaries),
             too_soon=connection.execute(_TOO_SOON).all(),
         )
+
+
+def _client(running: System, history: History) -> Client:
+    return Client(list(running.ports.values()), random.Random(0), history)  # noqa: S311
+
+
+def _statuses(running: System, history: History, tenant: Tenant) -> list[tuple[str, str]]:
+    """Every order of a tenant, as its list shows them, page by page."""
+    client = _client(running, history)
+    return [(order["id"], order["status"]) for page in _pages(client, tenant) for order in page]
+
+
+def _pages(client: Client, tenant: Tenant) -> Iterator[list[dict[str, Any]]]:
+    cursor = ""
+    while True:
+        page = _page(client, f"/orders?limit=100{cursor}", tenant.api_key)
+        yield page["data"]
+        if not page["pagination"]["hasMore"]:
+            return
+        cursor = f"&cursor={page['pagination']['nextCursor']}"
+
+
+def _page(client: Client, path: str, key: str) -> Any:
+    for _ in range(_TRIES):
+        status, said = client.call("GET", path, key)
+        if status == 200:
+            return msgspec.json.decode(said)
+    raise ChaosFailed("the orders cannot be listed")
 
 
 def _broken(connection: Connection) -> dict[str, list[str]]:

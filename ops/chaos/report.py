@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator
 
+import msgspec
+
 from ops.chaos.catalogue import every_fault
 from ops.chaos.mutants import MUTANTS
 from ops.chaos.verdict import Tally, Verdict
@@ -13,12 +15,18 @@ def summary(verdict: Verdict) -> str:
     rest = f"up again after {verdict.up_after_s:.1f} s, quiet after {verdict.quiet_after_s:.1f} s"
     lines = [
         f"seed {verdict.seed}: {verdict.accepted} orders accepted, {verdict.resolved} resolved by key; {rest}",
+        *_buckets(verdict),
         f"  fired: {fired}",
         f"  met: {', '.join(f'{name} {times}' for name, times in verdict.events.items() if times)}",
     ]
     lines += [f"  proved nothing about: {', '.join(verdict.unproved)}"] if verdict.unproved else []
     lines += [f"  BROKEN {finding.promise}: {finding.what}" for finding in verdict.findings]
     return "\n".join(lines if verdict.findings else [*lines, "  every promise held"])
+
+
+def _buckets(verdict: Verdict) -> Iterator[str]:
+    for what, buckets in verdict.buckets.items():
+        yield f"  {what}: " + ", ".join(f"{name} {count}" for name, count in msgspec.structs.asdict(buckets).items())
 
 
 def totals(tally: Tally) -> str:

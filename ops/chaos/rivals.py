@@ -17,19 +17,21 @@ class Rivals:
     """`quarrel` starts one quarrel, and returns when it is over."""
 
     def __init__(self, ports: Sequence[int], tenants: Sequence[Tenant], history: History, dice: random.Random) -> None:
-        self._client = Client(ports, dice, history)
+        self._client, self._other = Client(ports, dice, history), Client(ports, dice, history)
         self._tenants, self._history, self._dice = tenants, history, dice
+        self._fought = set[tuple[str, str]]()
 
     def quarrel(self) -> None:
-        if accepted := self._history.accepted()[-_FRESH:]:
+        if fresh := self._history.recent(self._dice, _FRESH):
             about = self._dice.choice([self._use_its_key, self._end_it_twice])
-            about(self._dice.choice(accepted))
+            about(fresh)
 
     def _use_its_key(self, posted: Posted) -> None:
         """Another tenant orders under the same key: both orders are right."""
         other = self._dice.choice([tenant for tenant in self._tenants if tenant.id != posted.tenant.id])
-        if any(one.key == posted.key and one.tenant.id == other.id for one in self._history.posted):
+        if (other.id, posted.key) in self._fought:
             return
+        self._fought |= {(other.id, posted.key), (posted.tenant.id, posted.key)}
         rival = Posted(other, {self._dice.choice(other.plenty): 1}, time.monotonic(), key=posted.key)
         self._history.begin(rival)
         self._client.post(rival, PATIENCE_S)
@@ -37,7 +39,10 @@ class Rivals:
     def _end_it_twice(self, posted: Posted) -> None:
         """Two want the same order cancelled, or one of them completed: it ends once."""
         paths = [f"/orders/{posted.order_id}/{self._dice.choice(['cancel', 'complete'])}" for _ in range(2)]
-        threads = [Thread(target=self._client.call, args=("POST", path, posted.tenant.api_key)) for path in paths]
+        threads = [
+            Thread(target=client.call, args=("POST", path, posted.tenant.api_key))
+            for client, path in zip((self._client, self._other), paths, strict=True)
+        ]
         for thread in threads:
             thread.start()
         for thread in threads:

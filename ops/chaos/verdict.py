@@ -1,10 +1,11 @@
 """What one run showed, and what many showed together. Pure."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
+from ops.chaos.buckets import Buckets
 from ops.chaos.judges import Finding
 from ops.chaos.plan import Planned
 
@@ -31,6 +32,13 @@ class Verdict(msgspec.Struct, frozen=True, rename="camel"):
     quiet_after_s: float
     accepted_per_s: list[int]
     ended_per_s: list[int]
+    progress_after_s: float = 0.0
+    #: What went in by what came out, of orders, webhooks and mails.
+    buckets: dict[str, Buckets] = {}
+    #: What callers and operators did, each with how it went: "cancel ok".
+    operations: dict[str, int] = {}
+    share_of_5xx: float = 0.0
+    slowest_accepted_s: float = 0.0
 
     @property
     def unproved(self) -> list[str]:
@@ -78,3 +86,10 @@ def per_second(moments_s: Sequence[float]) -> list[int]:
     """How many moments lie in each whole second from zero to the last."""
     counted = Counter(int(moment) for moment in moments_s if moment >= 0)
     return [counted[second] for second in range(max(counted, default=-1) + 1)]
+
+
+def share_of_5xx(statuses: Mapping[str, int]) -> float:
+    """Of all answers, by "method route status"; a connection that did not survive is no answer."""
+    answers = {what: times for what, times in statuses.items() if not what.endswith(" 0")}
+    failed = sum(times for what, times in answers.items() if what.rpartition(" ")[2].startswith("5"))
+    return failed / (sum(answers.values()) or 1)

@@ -24,7 +24,10 @@ def test_two_minutes_of_every_fault_break_no_promise(tmp_path: Path) -> None:
     (verdict,) = json.loads(record.read_text())
     assert verdict["accepted"] > 0
     assert verdict["findings"] == []
-    assert verdict["events"]["a job was rescued"]
+    met = ("a job was rescued", "a 202 was replayed", "an order found no stock", "a duplicate bell was dropped")
+    assert all(verdict["events"][event] for event in met)
+    assert all(not buckets["lost"] and not buckets["unexpected"] for buckets in verdict["buckets"].values())
+    assert verdict["buckets"]["orders"]["recovered"]
     assert sum(times > 0 for times in verdict["fired"].values()) > 20
     assert "orders accepted" in picture.read_text()
 

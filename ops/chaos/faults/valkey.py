@@ -8,19 +8,24 @@ from uuid import uuid4
 
 from redis.exceptions import RedisError
 from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
 
 from ops.chaos.faults import Scene, fault
+from ops.chaos.history import EMPTIED_AT_WORK
 from workers.broker import bell, bell_list
 
+_RUNNING = text("SELECT count(*) FROM jobs WHERE state = 'running'")
 _SOME_JOBS = text("SELECT id FROM jobs ORDER BY id DESC LIMIT 200")
 
 
 @fault("F15", "flushall", "valkey")
 def empty(scene: Scene) -> Iterator[None]:
     """FLUSHALL with bells waiting and jobs running."""
-    with suppress(RedisError):
+    with suppress(RedisError, DBAPIError), scene.system.engine.connect() as connection:
+        running = connection.execute(_RUNNING).scalar_one()
         scene.system.redis.flushall()
         scene.fires()
+        scene.history.meets(EMPTIED_AT_WORK, running > 0)
     yield
 
 

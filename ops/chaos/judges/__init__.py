@@ -5,6 +5,7 @@ were given.
 """
 
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 
 import msgspec
 
@@ -18,6 +19,9 @@ class Finding(msgspec.Struct, frozen=True):
     promise: str
     what: str
 
+
+#: The database's own clock may jump by less than this, in a fault: times further apart tell an order, others do not.
+JUMP = timedelta(seconds=5)
 
 Judge = Callable[[History, Seen], Iterator[str]]
 

@@ -17,14 +17,14 @@ def webhooks_are_acknowledged(history: History, seen: Seen) -> Iterator[str]:  #
 
     A guest's endpoint is deleted in the end, which is success too.
     """
-    lasting = {tenant_id for tenant_id, _ in seen.subscribers.values()}
+    lasting = {endpoint.tenant.id for endpoint in seen.endpoints}
     taken = {
         msgspec.json.decode(delivery.body)["id"]
         for delivery in seen.deliveries
         if delivery.status is not None and (200 <= delivery.status < 300 or delivery.status == _GONE)
     }
     for job in seen.jobs:
-        if job.kind != "webhook.deliver" or job.state != "succeeded" or str(job.tenant_id) not in lasting:
+        if job.kind != "webhook.deliver" or job.code != "DELIVERED" or str(job.tenant_id) not in lasting:
             continue
         if str(job.event_id) not in taken:
             yield f"event {job.event_id} was delivered, they say, and no subscriber took it"

@@ -1,7 +1,11 @@
 """Stock: conserved by its ledger, and taken whole or not at all."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from typing import Any
+
+from sqlalchemy import Row
 
 from ops.chaos.history import History
 from ops.chaos.judges import judge
@@ -37,3 +41,53 @@ def orders_hold_what_they_asked_for(history: History, seen: Seen) -> Iterator[st
             yield f"order {order.id} is {order.status} and took {lines} of {wanted.get(str(order.id))}"
         if order.status == "rejected" and lines:
             yield f"order {order.id} is rejected and took {lines}"
+
+
+@judge("stock is never below nothing")
+def stock_is_never_negative(history: History, seen: Seen) -> Iterator[str]:  # noqa: ARG001
+    """At no moment of the ledger was more reserved than there was, or less than nothing.
+
+    A movement's id is made while its stock is locked, so ids tell the order, to a millisecond; unless somebody's clock
+    was wrong, which its distance from the database's gives away.
+    """
+    for (_, sku), of_sku in groupby(seen.ledger, key=lambda entry: (entry.tenant_id, entry.sku)):
+        movements = list(of_sku)
+        if all(0 <= _moment_s(entry) - entry.at.timestamp() + _ROUNDED_S < _LONGEST_S for entry in movements):
+            yield from _below_nothing(sku, movements)
+
+
+#: Ids tell whole milliseconds.
+_ROUNDED_S = 0.001
+_LONGEST_S = 60.0
+
+
+def _moment_s(entry: Row[Any]) -> float:
+    return float((entry.id.int >> 80) / 1_000)
+
+
+def _below_nothing(sku: str, movements: Sequence[Row[Any]]) -> Iterator[str]:
+    on_hand = reserved = 0
+    for moment, mates in groupby(movements, key=_moment_s):
+        for entry in mates:
+            on_hand, reserved = on_hand + entry.on_hand_delta, reserved + entry.reserved_delta
+        if not 0 <= reserved <= on_hand:
+            yield f"{sku}: {reserved} reserved of {on_hand} at {moment:.3f}"
+            return
+
+
+@judge("stock by hand is counted once")
+def adjustments_count_once(history: History, seen: Seen) -> Iterator[str]:
+    """What was confirmed is in the ledger, what was refused is not, and what nobody knows is there at most once."""
+    found = Counter((str(entry.tenant_id), entry.sku, entry.on_hand_delta) for entry in seen.ledger if _by_hand(entry))
+    known, possible = Counter[tuple[str, str, int]](), Counter[tuple[str, str, int]]()
+    for one in history.adjustments:
+        known[one.tenant_id, one.sku, one.delta] += one.done == "ok"
+        possible[one.tenant_id, one.sku, one.delta] += one.done != "fail"
+    for place in found.keys() | possible.keys():
+        if not known[place] <= found[place] <= possible[place]:
+            _, sku, delta = place
+            yield f"{sku} by {delta:+}: {found[place]} in the ledger, {known[place]} to {possible[place]} expected"
+
+
+def _by_hand(entry: Row[Any]) -> bool:
+    return bool(entry.reason == "adjusted")

@@ -2,52 +2,77 @@
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from typing import Any
 
 import msgspec
+from sqlalchemy import Row
 from standardwebhooks import Webhook
 
-from ops.chaos.history import History
-from ops.chaos.judges import judge
+from ops.chaos.history import Endpoint, History
+from ops.chaos.judges import JUMP, judge
 from ops.chaos.observe import Seen
 from ops.chaos.outside import Delivery
 
 #: Of the specification's own libraries.
 _TOLERANCE_S = 300
+#: An event is dated by the start of its transaction, which may look for subscribers so much later.
+_LONGEST_TRANSACTION_S = 30.0
 
 
 @judge("webhooks arrive")
 def webhooks_arrive(history: History, seen: Seen) -> Iterator[str]:  # noqa: ARG001
-    """Each event reaches its subscriber at least once, or its job is dead for all to see."""
-    arrived = {msgspec.json.decode(delivery.body)["id"] for delivery in seen.deliveries}
-    jobs = {job.event_id: job for job in seen.jobs if job.kind == "webhook.deliver"}
-    subscribed = {tenant_id for tenant_id, _ in seen.subscribers.values()}
-    for event in seen.events_published:
-        if str(event.tenant_id) not in subscribed:
-            continue
-        job = jobs.get(event.id)
+    """Each event reaches each subscriber at least once, or its job is dead for all to see."""
+    arrived = {(delivery.path, event_of(delivery)) for delivery in seen.deliveries}
+    jobs = {(str(job.event_id), job.endpoint_id): job for job in seen.jobs if job.kind == "webhook.deliver"}
+    for event, endpoint in wanted(seen):
+        job = jobs.get((str(event.id), endpoint.id))
         if job is None:
-            yield f"{event.type} {event.id} has no delivery"
-        elif job.state == "succeeded" and str(event.id) not in arrived:
-            yield f"{event.type} {event.id} was delivered, they say, and never arrived"
+            yield f"{event.type} {event.id} has no delivery to {endpoint.path}"
+        elif job.state == "succeeded" and job.code == "DELIVERED" and (endpoint.path, str(event.id)) not in arrived:
+            yield f"{event.type} {event.id} was delivered to {endpoint.path}, they say, and never arrived"
+
+
+def wanted(seen: Seen) -> Iterator[tuple[Row[Any], Endpoint]]:
+    """Each event with each subscriber of its tenant that surely stood when it was published."""
+    standing: dict[str, list[Endpoint]] = {}
+    for endpoint in seen.endpoints:
+        if endpoint.id:
+            standing.setdefault(endpoint.tenant.id, []).append(endpoint)
+    for event in seen.events_published:
+        at = event.occurred_at.timestamp()
+        for endpoint in standing.get(str(event.tenant_id), []):
+            if endpoint.since + JUMP.total_seconds() < at < endpoint.ending - _LONGEST_TRANSACTION_S:
+                yield event, endpoint
+
+
+@judge("who left hears nothing new")
+def the_deleted_hear_nothing_new(history: History, seen: Seen) -> Iterator[str]:  # noqa: ARG001
+    gone = {endpoint.path: endpoint.gone for endpoint in seen.endpoints}
+    happened = {str(event.id): event.occurred_at.timestamp() for event in seen.events_published}
+    for delivery in seen.deliveries:
+        if happened.get(event_of(delivery), 0.0) > gone.get(delivery.path, float("inf")) + JUMP.total_seconds():
+            yield f"{delivery.path} was told of {event_of(delivery)}, which happened after it was deleted"
 
 
 @judge("webhooks are genuine")
 def webhooks_are_genuine(history: History, seen: Seen) -> Iterator[str]:  # noqa: ARG001
     """One event, one id and the same bytes; signed with the subscriber's secret; nobody hears of another's business."""
     events = {str(event.id): event for event in seen.events_published}
+    endpoints = {endpoint.path: endpoint for endpoint in seen.endpoints}
     ids: dict[str, str] = {}
     bodies: dict[str, bytes] = {}
     for delivery in seen.deliveries:
-        tenant_id, secret = seen.subscribers[delivery.path]
-        event_id = msgspec.json.decode(delivery.body)["id"]
+        endpoint = endpoints.get(delivery.path)
+        event_id = event_of(delivery)
         event = events.get(event_id)
-        if event is None or str(event.tenant_id) != tenant_id:
+        if event is None or endpoint is None or str(event.tenant_id) != endpoint.tenant.id:
             yield f"{delivery.path} was told of {event_id}, which is not its business"
+            continue
         if ids.setdefault(event_id, delivery.webhook_id) != delivery.webhook_id:
             yield f"event {event_id} came under {ids[event_id]} and {delivery.webhook_id}"
         if bodies.setdefault(event_id, delivery.body) != delivery.body:
             yield f"event {event_id} came with different bytes"
-        if (problem := _signature_problem(secret, delivery)) is not None:
+        if endpoint.secret and (problem := _signature_problem(endpoint.secret, delivery)) is not None:
             yield f"event {event_id}: {problem}"
 
 
@@ -56,6 +81,17 @@ def webhooks_are_led_by_nobody(history: History, seen: Seen) -> Iterator[str]:  
     """No redirect is followed, no forbidden address is spoken to, and who asks for patience is given it."""
     yield from (f"somebody was led astray: {request}" for request in seen.canaries)
     yield from (f"claim {row.claim} of {row.job_id} ended with a time to wait, which was not" for row in seen.too_soon)
+
+
+def event_of(delivery: Delivery) -> str:
+    return _BODY.decode(delivery.body).id
+
+
+class _Body(msgspec.Struct):
+    id: str
+
+
+_BODY = msgspec.json.Decoder(_Body)
 
 
 def _signature_problem(secret: str, delivery: Delivery) -> str | None:
