@@ -5,8 +5,10 @@ fault.
 """
 
 from collections import Counter
+from typing import Any
 
 import msgspec
+from sqlalchemy import Row
 
 from ops.chaos.history import History
 from ops.chaos.judges.webhooks import event_of, wanted
@@ -46,11 +48,11 @@ def _orders(history: History, seen: Seen) -> Buckets:
 
 def _webhooks(seen: Seen) -> Buckets:
     came = Counter((delivery.path, event_of(delivery)) for delivery in seen.deliveries)
-    states = {(job.endpoint_id, str(job.event_id)): job.state for job in seen.jobs if job.kind == "webhook.deliver"}
+    jobs = {(job.endpoint_id, str(job.event_id)): job for job in seen.jobs if job.kind == "webhook.deliver"}
     published = {str(event.id) for event in seen.events_published}
     due = [(endpoint, str(event.id)) for event, endpoint in wanted(seen)]
-    missing = [states.get((endpoint.id, event_id)) for endpoint, event_id in due if not came[endpoint.path, event_id]]
-    given_up = sum(state in {"dead", "cancelled"} for state in missing)
+    missing = [jobs.get((endpoint.id, event_id)) for endpoint, event_id in due if not came[endpoint.path, event_id]]
+    given_up = sum(job is not None and _gave_up(job) for job in missing)
     return Buckets(
         ok=len(due) - len(missing),
         lost=len(missing) - given_up,
@@ -58,6 +60,11 @@ def _webhooks(seen: Seen) -> Buckets:
         duplicated=sum(count > 1 for count in came.values()),
         refused=given_up,
     )
+
+
+def _gave_up(job: Row[Any]) -> bool:
+    """For all to see: dead, cancelled, or its endpoint was gone."""
+    return job.state in {"dead", "cancelled"} or job.code == "ENDPOINT_DELETED"
 
 
 def _mails(history: History, seen: Seen) -> Buckets:

@@ -6,6 +6,7 @@ What goes unanswered goes to the next API, as behind a load balancer.
 import http.client
 import json
 import random
+import threading
 import time
 from collections.abc import Sequence
 
@@ -45,11 +46,11 @@ NOTHING = Answer()
 
 
 class Client:
-    """One caller on one thread, with a connection to each API that it keeps as long as it lasts."""
+    """One caller, with a connection of each thread to each API that it keeps as long as it lasts."""
 
     def __init__(self, ports: Sequence[int], randomly: random.Random, history: History) -> None:
         self._ports, self._random, self._history = ports, randomly, history
-        self._open: dict[int, http.client.HTTPConnection] = {}
+        self._own = threading.local()
         self._port = randomly.choice(ports)
 
     def call(self, method: str, path: str, key: str, body: bytes | None = None, **headers: str) -> tuple[int, bytes]:
@@ -84,10 +85,17 @@ class Client:
             connection.close()
         return Answer(answer.status, said, answer.headers.get("Idempotent-Replayed") == "true")
 
+    @property
+    def _open(self) -> dict[int, http.client.HTTPConnection]:
+        """By port, those of this thread."""
+        found: dict[int, http.client.HTTPConnection] = self._own.__dict__.setdefault("open", {})
+        return found
+
     def _next(self, but: int) -> int:
         return self._random.choice([port for port in self._ports if port != but] or self._ports)
 
     def close(self) -> None:
+        """The connections of this thread."""
         for connection in self._open.values():
             connection.close()
         self._open.clear()

@@ -48,7 +48,7 @@ _LEDGER = text(
      ORDER BY tenant_id, sku, id
     """
 )
-_TRIES = 5
+_TRIES, _READERS = 5, 4
 
 
 class Seen(msgspec.Struct, frozen=True):
@@ -85,8 +85,9 @@ class Seen(msgspec.Struct, frozen=True):
 
 def look(running: System, history: History, lasting: Sequence[Endpoint]) -> Seen:
     """Nothing moves any more while this reads. Raises ChaosFailed when a list cannot be read to its end."""
-    tenants, endpoints = [endpoint.tenant for endpoint in lasting], [*lasting, *history.endpoints]
-    with ThreadPoolExecutor(len(tenants)) as pool:
+    tenants = list({posted.tenant.id: posted.tenant for posted in history.posted}.values())
+    endpoints = [*lasting, *history.endpoints]
+    with ThreadPoolExecutor(_READERS) as pool:
         statuses = dict(one for of in pool.map(lambda each: _statuses(running, history, each), tenants) for one in of)
     client = _client(running, history)
     report_states = {asked.report_id: download(client, asked, history) for asked in history.reports}

@@ -17,7 +17,7 @@ class Rivals:
     """`quarrel` starts one quarrel, and returns when it is over."""
 
     def __init__(self, ports: Sequence[int], tenants: Sequence[Tenant], history: History, dice: random.Random) -> None:
-        self._client, self._other = Client(ports, dice, history), Client(ports, dice, history)
+        self._client = Client(ports, dice, history)
         self._tenants, self._history, self._dice = tenants, history, dice
         self._fought = set[tuple[str, str]]()
 
@@ -39,10 +39,7 @@ class Rivals:
     def _end_it_twice(self, posted: Posted) -> None:
         """Two want the same order cancelled, or one of them completed: it ends once."""
         paths = [f"/orders/{posted.order_id}/{self._dice.choice(['cancel', 'complete'])}" for _ in range(2)]
-        threads = [
-            Thread(target=client.call, args=("POST", path, posted.tenant.api_key))
-            for client, path in zip((self._client, self._other), paths, strict=True)
-        ]
+        threads = [Thread(target=self._client.call, args=("POST", path, posted.tenant.api_key)) for path in paths]
         for thread in threads:
             thread.start()
         for thread in threads:

@@ -22,8 +22,8 @@ def accepted_is_decided(history: History, seen: Seen) -> Iterator[str]:
             yield f"order {posted.order_id} is not the one that was posted"
         elif order.status not in _DECIDED:
             yield f"order {posted.order_id} is {order.status} for ever"
-        elif seen.statuses[posted.order_id] != order.status:
-            yield f"order {posted.order_id} is {order.status}, and a caller sees {seen.statuses[posted.order_id]}"
+        elif (told := seen.statuses.get(posted.order_id, "nothing")) != order.status:
+            yield f"order {posted.order_id} is {order.status}, and a caller sees {told}"
 
 
 @judge("nothing comes from nowhere")
