@@ -24,11 +24,13 @@ from domain.jobs.outbox import NewJob, new_job
 from domain.jobs.retry_policy import Ending, Errored, Snooze, Snoozed, Succeeded
 from domain.lanes.lane_rules import Observation
 from domain.reports.store import ReportStore
-from ops.telemetry import log
+from ops.telemetry import FINISHES_REFUSED, log
 from workers.clients.guarded_http import GuardedHttp
 from workers.clients.mailer import Mailer
 from workers.holdings import Holdings
 from workers.recorder import Outcome, write_outcomes
+
+logger = log(__name__)
 
 Args = TypeVar("Args")
 Answer = TypeVar("Answer")
@@ -215,6 +217,9 @@ class BundleContext(Generic[Args]):
         with self._resources.engine.begin() as tx:
             held_ids = hold(tx, [mate.job for mate in self._jobs])
             held = [mate for mate in self._jobs if mate.id in held_ids]
+            if refused := len(self._jobs) - len(held):
+                FINISHES_REFUSED.inc(refused)
+                logger.warning("finish.refused", jobs=refused)
             yield tx, held
             self.outcomes = [_outcome(mate) for mate in held]
             write_outcomes(tx, self.outcomes)

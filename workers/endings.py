@@ -4,13 +4,16 @@ import traceback
 
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
-from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
+from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
 from domain.jobs.attempts import ClaimedJob
 from domain.jobs.retry_policy import Cancelled as CancelledEnding
 from domain.jobs.retry_policy import DependencyDown, Ending, Errored, Snoozed, ending_of
 from domain.lanes.lane_rules import Observation
+from ops.telemetry import log
 from workers.context import Cancelled, JobContext, LeaseLost
+
+logger = log(__name__)
 
 OUTAGE_S = 1.0
 #: After so many returned attempts an outage counts as a failure of the job.
@@ -25,10 +28,16 @@ def _is_transient(error: BaseException) -> bool:
     return isinstance(error, DBAPIError) and getattr(error.orig, "sqlstate", None) in _TRANSIENT
 
 
+def _tell_retry(state: RetryCallState) -> None:
+    error = state.outcome.exception() if state.outcome else None
+    logger.info("transaction.retried", sqlstate=getattr(getattr(error, "orig", None), "sqlstate", None))
+
+
 PATIENTLY = Retrying(
     retry=retry_if_exception(_is_transient),
     stop=stop_after_attempt(5),
     wait=wait_random_exponential(multiplier=0.02, max=0.5),
+    before_sleep=_tell_retry,
     reraise=True,
 )
 

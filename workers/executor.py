@@ -139,6 +139,8 @@ class Executor:
         except (DBAPIError, PoolTimeout) as error:
             logger.warning("claim.failed", jobs=len(ids), error=type(error).__name__)
             return []  # nothing was claimed and they ring again, or their leases run out
+        if len(jobs) < len(ids) and (lone or len(ids) > 1):
+            logger.info("bell.duplicate", jobs=len(ids) - len(jobs))
         count_claimed(jobs)
         self._resources.announce(job.id for job in jobs)
         return jobs

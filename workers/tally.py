@@ -5,7 +5,9 @@ from collections.abc import Iterable, Sequence
 
 from domain.database import database_time
 from domain.jobs.attempts import ClaimedJob
-from ops.telemetry import JOB_ATTEMPTS, JOB_DURATION, JOB_WAIT, OUTBOX_RINGS
+from ops.telemetry import JOB_ATTEMPTS, JOB_DURATION, JOB_WAIT, OUTBOX_RINGS, log
+
+logger = log(__name__)
 
 
 def count_claimed(jobs: Sequence[ClaimedJob]) -> None:
@@ -35,3 +37,5 @@ def count_rings(queue: str, first: int, again: int) -> None:
     for is_again, count in ((False, first), (True, again)):
         if count:
             OUTBOX_RINGS.labels(queue, str(is_again).lower()).inc(count)
+    if again:
+        logger.info("outbox.rung_again", queue=queue, rows=again)

@@ -10,6 +10,7 @@ from uuid import UUID
 
 import pytest
 from sqlalchemy import Engine, text
+from structlog.testing import capture_logs
 
 from domain.database import connect
 from domain.event_types import OrderCancelled, OrderFailed
@@ -227,8 +228,10 @@ def test_a_bulk_transaction_that_lost_a_race_is_tried_again_without_costing_an_a
             if len(tries) < 3:
                 tx.execute(text("DO $$ BEGIN RAISE EXCEPTION USING ERRCODE = '40001'; END $$"))
 
-    assert [(job.state, job.attempt) for job in fleet.say("one", "two")] == [("succeeded", 1)] * 2
+    with capture_logs() as said:
+        assert [(job.state, job.attempt) for job in fleet.say("one", "two")] == [("succeeded", 1)] * 2
     assert len(tries) == 3
+    assert [line["sqlstate"] for line in said if line["event"] == "transaction.retried"] == ["40001", "40001"]
 
 
 def test_a_bulk_bundle_leaves_alone_what_was_taken_over_meanwhile(fleet: Fleet) -> None:
@@ -239,8 +242,10 @@ def test_a_bulk_bundle_leaves_alone_what_was_taken_over_meanwhile(fleet: Fleet) 
             for mate in mates:
                 tx.execute(text("INSERT INTO effects VALUES (:word)"), {"word": mate.args.word})
 
-    assert states(fleet.say("mine", "lost")) == ["succeeded", "running"]
+    with capture_logs() as said:
+        assert states(fleet.say("mine", "lost")) == ["succeeded", "running"]
     assert fleet.effects() == {"mine"}
+    assert [line["jobs"] for line in said if line["event"] == "finish.refused"] == [1]
 
 
 # ---- the claim
@@ -249,9 +254,12 @@ def test_a_bulk_bundle_leaves_alone_what_was_taken_over_meanwhile(fleet: Fleet) 
 def test_a_doubled_bell_runs_nothing(fleet: Fleet) -> None:
     seen: list[str] = []
     plain(lambda word, _ctx: seen.append(word))
-    (job,) = fleet.say("once")
-    fleet.ring([job.id])
+    with capture_logs() as said:
+        (job,) = fleet.say("once")
+        assert not [line for line in said if line["event"] == "bell.duplicate"]
+        fleet.ring([job.id])
     assert seen == ["once"]
+    assert [line["jobs"] for line in said if line["event"] == "bell.duplicate"] == [1]
 
 
 def test_a_forged_bell_of_mixed_kinds_runs_each_job_as_what_it_is(fleet: Fleet) -> None:

@@ -11,6 +11,7 @@ import pytest
 from redis import Redis
 from redis.exceptions import RedisError
 from sqlalchemy import Engine, text
+from structlog.testing import capture_logs
 
 from domain.aftermath import settle
 from domain.database import connect
@@ -695,8 +696,10 @@ def test_after_a_flushall_what_was_rung_rings_again_when_its_time_is_over_and_no
     redis.flushall()
     assert [one.ring_once(), depth(redis)] == [0, 0]
     _let_time_pass(monkeypatch, 1.0)
-    assert one.ring_once() == 5
+    with capture_logs() as said:
+        assert one.ring_once() == 5
     assert sorted(rung(redis)) == sorted(ids)
+    assert [line["rows"] for line in said if line["event"] == "outbox.rung_again"] == [5]
 
 
 def test_a_bell_that_went_down_with_its_worker_rings_again_soon_and_one_that_still_lies_there_does_not(
