@@ -3,12 +3,12 @@
 import hmac
 import os
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import Connection, Row, Select, delete, insert, select, text
+from sqlalchemy import Connection, Row, Select, delete, func, insert, select, text
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from domain.errors import NotFound
@@ -77,10 +77,9 @@ def find_caller(tx: Connection, parts: KeyParts) -> Caller | None:
 
     Its use is noted at most once a minute, so that a busy key is no hot row.
     """
-    row = tx.execute(select(api_keys).where(api_keys.c.id == parts.id)).first()
-    if row is None or not hmac.compare_digest(bytes(row.secret_hash), parts.secret_hash):
-        return None
-    if row.expires_at is not None and row.expires_at <= datetime.now(UTC):
+    is_expired = (api_keys.c.expires_at <= func.clock_timestamp()).label("is_expired")
+    row = tx.execute(select(api_keys, is_expired).where(api_keys.c.id == parts.id)).first()
+    if row is None or not hmac.compare_digest(bytes(row.secret_hash), parts.secret_hash) or row.is_expired:
         return None
     tx.execute(_TOUCH, {"id": row.id})
     return Caller(row.tenant_id, row.id, frozenset(row.scopes))

@@ -4,12 +4,15 @@ Where workers compare their own clocks, as those of Dramatiq's own Redis broker 
 for dead and runs their jobs a second time.
 """
 
+from datetime import timedelta
 from pathlib import Path
 from uuid import UUID, uuid4
 
 import pytest
 from redis import Redis
 
+from domain.database import database_clock
+from domain.tenants.keys import create_key, ensure_tenant
 from tests.end_to_end.api_process import api_process
 from tests.end_to_end.own_kinds import QUEUE
 from tests.end_to_end.own_worker import (
@@ -95,6 +98,22 @@ def test_an_order_taken_in_by_a_wrong_clock_is_due_at_once(system: Running, tmp_
     )
     assert before <= created_at <= due_at
     assert claim == 1
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("clock_off_s", [HOUR_S, -HOUR_S], ids=["ahead", "behind"])
+def test_a_key_expires_by_the_databases_clock(system: Running, tmp_path: Path, clock_off_s: int) -> None:
+    with system.engine.begin() as tx:
+        tenant_id, now = ensure_tenant(tx, "default"), database_clock(tx)
+        old = create_key(tx, tenant_id, "old", ["api"], now - timedelta(minutes=10))
+        young = create_key(tx, tenant_id, "young", ["api"], now + timedelta(minutes=10))
+    sku = system.product(5)
+    with api_process(system, tmp_path, clock_off_s) as api:
+        statuses = {}
+        for name, key in (("old", old), ("young", young)):
+            api.headers["X-API-Key"] = key
+            statuses[name] = api.order(sku, uuid4().hex)[0]
+    assert statuses == {"old": 401, "young": 202}
 
 
 @pytest.mark.timeout(60)

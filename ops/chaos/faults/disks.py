@@ -12,7 +12,7 @@ from contextlib import suppress
 from sqlalchemy import text
 
 from ops.chaos.faults import Scene, fault
-from ops.chaos.shim import EVERY_ONE, take_back
+from ops.chaos.shim import EVERY_ONE, Control, take_back
 from ops.embedded.postgresql import Postgresql, processes_of
 
 _UP_WITHIN_S = 60.0
@@ -41,19 +41,24 @@ def fill_the_disk_of_the_tables(scene: Scene) -> Iterator[None]:
 @fault("F42", "power-cut", "postgresql", (2.0, 5.0))
 def cut_the_power(scene: Scene) -> Iterator[None]:
     """kill -9 of all of PostgreSQL while a sync is under way; what was written and not synced of its WAL is gone."""
-    control, server = scene.system.shim["postgresql"], scene.system.stack.postgresql
+    control = scene.system.shim["postgresql"]
     control.set(journal_is_on=1)
     try:
         yield
     finally:
-        control.set(syncs_wait=1)
-        time.sleep(_LAST_SYNC_S)
-        _kill_all(server)
-        lost = control.unsynced()
-        take_back(lost, server.folder / "pg_wal")
-        scene.fires(len(lost))
-        control.heal()
+        scene.fires(lose_power(scene.system.stack.postgresql, control))
         _start_again(scene)
+
+
+def lose_power(server: Postgresql, control: Control) -> int:
+    """The server is dead, and its WAL holds what was synced. Answers how many pages went, since the journal is on."""
+    control.set(syncs_wait=1)
+    time.sleep(_LAST_SYNC_S)
+    _kill_all(server)
+    lost = control.unsynced()
+    take_back(lost, server.folder / "pg_wal")
+    control.heal()
+    return len(lost)
 
 
 def _broken(scene: Scene, **faults: int) -> Iterator[None]:
