@@ -13,6 +13,8 @@ Bomb = Literal["headers", "body", "gzip", "chained"]
 
 #: Far more than two kernels and a proxy hold for a reader who has stopped reading.
 MOST_BYTES = 48 * 1024 * 1024
+#: What zlib calls the two formats.
+GZIP, DEFLATE = 31, 15
 _CHUNK = 64 * 1024
 _UNFOLDED = 256 * 1024 * 1024
 
@@ -23,7 +25,7 @@ async def throw(bomb: Bomb, writer: asyncio.StreamWriter) -> bool:
         return await _pour(writer, b"HTTP/1.1 200 OK\r\n", b"x-more: " + b"y" * 4_000 + b"\r\n")
     if bomb == "body":
         return await _pour(writer, b"HTTP/1.1 200 OK\r\ncontent-length: 10737418240\r\n\r\n", b"z" * _CHUNK)
-    folded = await asyncio.to_thread(_folded)
+    folded = await asyncio.to_thread(folded_blanks, GZIP)
     folded = folded if bomb == "gzip" else gzip.compress(folded)
     encoding = "gzip" if bomb == "gzip" else "gzip, gzip"
     head = f"HTTP/1.1 200 OK\r\ncontent-encoding: {encoding}\r\ncontent-length: {len(folded)}\r\n\r\n"
@@ -41,7 +43,7 @@ async def _pour(writer: asyncio.StreamWriter, head: bytes, more: bytes) -> bool:
 
 
 @cache
-def _folded() -> bytes:
-    """256 MiB of nothing, in a quarter of one."""
-    packer, nothing = zlib.compressobj(wbits=31), b"\0" * 1024 * 1024
-    return b"".join([*(packer.compress(nothing) for _ in range(_UNFOLDED // len(nothing))), packer.flush()])
+def folded_blanks(wbits: int) -> bytes:
+    """256 MiB of blanks, in a quarter of one."""
+    packer, blanks = zlib.compressobj(wbits=wbits), b" " * 1024 * 1024
+    return b"".join([*(packer.compress(blanks) for _ in range(_UNFOLDED // len(blanks))), packer.flush()])

@@ -182,7 +182,8 @@ class Outside:
 
     async def _sing(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """The canary: whoever asks here was led astray."""
-        self.canaries.append((await reader.readline()).decode("latin-1").strip())
+        if line := await reader.readline():
+            self.canaries.append(line.decode("latin-1").strip())
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
 
     async def _take_mail(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -2,19 +2,18 @@
 
 import socket
 import threading
-import zlib
 from collections.abc import Iterator
 from contextlib import suppress
 from uuid import uuid4
 
+from ops.chaos.bombs import DEFLATE, GZIP, folded_blanks
 from ops.chaos.clients import Client
 from ops.chaos.faults import Scene, fault
-from ops.chaos.memory import MEBI, grown, resident
+from ops.chaos.memory import grown, resident
 from ops.chaos.wires import HOST
 
 _SLOW = 30
 _DRIP_EVERY_S = 0.5
-_UNFOLDED = 256 * MEBI
 _POST = "POST /api/v1/orders HTTP/1.1\r\nhost: x\r\n"
 
 
@@ -35,18 +34,12 @@ def send_garbage(scene: Scene) -> Iterator[None]:
     for body in bodies:
         _send(scene, *client.call("POST", "/orders", key, body, Idempotency_Key=uuid4().hex))
     for encoding in ("gzip", "deflate", "gzip, gzip"):
-        bomb = _bomb(wbits=15 if encoding == "deflate" else 31)
+        bomb = folded_blanks(DEFLATE if encoding == "deflate" else GZIP)
         said = {"Idempotency_Key": uuid4().hex, "Content_Encoding": encoding}
         _send(scene, *client.call("POST", "/orders", key, bomb, **said))
     yield
     for what in grown(before, resident(scene.system, "web")):
         scene.history.is_strange(f"at bad bodies, API {what}")
-
-
-def _bomb(wbits: int) -> bytes:
-    """256 MiB of blanks, folded up."""
-    packer, blanks = zlib.compressobj(wbits=wbits), b" " * MEBI
-    return b"".join([*(packer.compress(blanks) for _ in range(_UNFOLDED // MEBI)), packer.flush()])
 
 
 def _send(scene: Scene, status: int, said: bytes) -> None:
