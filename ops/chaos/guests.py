@@ -17,8 +17,8 @@ from ops.chaos.clients import Client
 from ops.chaos.faults import Scene
 from ops.chaos.history import Posted, Tenant
 
-_PATIENCE_S, _TRIES = 6.0, 10
-_GONE_WITHIN_S = 30.0
+_PATIENCE_S, _TRIES = 6.0, 5
+_GONE_WITHIN_S = 60.0
 
 
 class Guest:
