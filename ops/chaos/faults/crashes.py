@@ -36,7 +36,7 @@ def kill_a_worker_after_its_commit(scene: Scene) -> Iterator[None]:
     yield
 
 
-@fault("F14", "crash-loop", "worker", (4.0, 10.0))
+@fault("F14", "crash-loop", "worker", (8.0, 11.0))
 def crash_at_each_start(scene: Scene) -> Iterator[None]:
     """A worker or a relay that dies at each start: it is started ever more seldom, and the others carry on."""
     name = scene.dice.choice(["worker-1", "relay-1"])
