@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 from unittest.mock import patch
 from uuid import UUID
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
@@ -27,11 +28,11 @@ from domain.jobs.due import LONGEST_VISIBILITY_S, DueRows, FlowKey
 from domain.jobs.kind import KINDS, policy_of
 from domain.jobs.retry_policy import MAX_CRASHES, Crashed, Ending, Errored, Snoozed, Succeeded, decide
 from domain.jobs.state_machine import MOVES, TERMINAL, JobState
-from workers import flow_ringer
+from workers import flow_ringer, flows
 from workers.broker import HIGH_WATER_BELLS
-from workers.bundle_rules import most_in_bundle
+from workers.bundle_rules import bundles_of, most_in_bundle
 from workers.flow_ringer import FlowRinger
-from workers.flows import LARGEST_WINDOW, LOOK_BACK, LOOK_BACK_ALL_EVERY_S
+from workers.flows import LARGEST_WINDOW, LOOK_BACK, LOOK_BACK_ALL_EVERY_S, Ring
 from workers.limits import Bucket, Limits
 
 EXAMPLES = int(os.environ.get("SIMULATION_EXAMPLES", "10"))
@@ -48,6 +49,8 @@ ENDINGS: dict[str, Ending] = {
     "snoozed": Snoozed(2.0, "too early"),
     "handed back": Snoozed(0.0, "the worker is stopping", handed_back=True),
 }
+
+CONTROLS: Sequence[Mapping[str, Any]] = ({"paused": True}, {"max_in_flight": 5}, {"starts_per_second": 20.0}, {})
 
 
 class Job:
@@ -78,7 +81,8 @@ class Memory:
     """What the relay talks to, and the workers, rescuers and people who talk to it too."""
 
     def __init__(self) -> None:
-        self.now, self.made, self.lives, self.restarts = 1_000.0, 0, 0, 0
+        self.now, self.healed_at = 1_000.0, 0.0
+        self.made, self.lives, self.restarts = 0, 0, 0
         self.jobs: dict[str, Job] = {}
         self.outbox: dict[FlowKey, dict[str, Job]] = defaultdict(dict)
         self.running: dict[str, Job] = {}
@@ -121,7 +125,7 @@ class Memory:
         return job.seen_from <= self.now
 
     def standing(self, _connection: object, ids: Collection[str]) -> list[str]:
-        return [job_id for job_id in ids if self.jobs[job_id].has_row]
+        return [job_id for job_id in ids if job_id in self.jobs and self.jobs[job_id].has_row]
 
     def stored_in_flight(self, _connection: object) -> Mapping[tuple[str, str, UUID], int]:
         return Counter((job.key.queue, job.key.kind, job.key.tenant_id) for job in self.running.values())
@@ -298,6 +302,11 @@ class Memory:
         self.lives += 1
         del self.jobs[job.id]
 
+    def control(self, name: str, control: Mapping[str, Any]) -> None:
+        self.controls["kind", name] = Control("kind", name, **control)
+        if not control:
+            del self.controls["kind", name]
+
     def lose_bells(self) -> None:
         self.bells.clear()
 
@@ -311,24 +320,22 @@ class Memory:
     def wind_up(self) -> None:
         """All is well again: whatever is due rings, runs and ends, and nobody waits longer than a lost bell may."""
         self.controls.clear()
+        self.healed_at = self.now
         while self.jobs:
-            before = self.now
-            self.ring()
+            rung = self.ring()
             for queue in list(self.bells):
                 self.work(queue, len(self.bells[queue]))
             self.rescue()
             self.end(len(self.running), ENDINGS["done"], 0.0)
             self._judge_patience()
-            self.now += 0.03 if any(map(self._due, self.outbox)) else 1.0
-            assert self.now > before
+            self.now += 0.03 if rung else 1.0
 
     def _judge_patience(self) -> None:
-        longest_s = LONGEST_VISIBILITY_S + LOOK_BACK_ALL_EVERY_S + 5.0
-        if not hasattr(self, "_healed_at"):
-            self._healed_at = self.now
+        """What never rang is found by the next look all the way back; what rang in vain rings again."""
         for key in self.outbox:
             for job in self._due(key):
-                since = max(job.due_at, job.seen_from, self._healed_at)
+                since = max(job.due_at, job.seen_from, self.healed_at)
+                longest_s = LOOK_BACK_ALL_EVERY_S + (LONGEST_VISIBILITY_S if job.rings else 0.0) + 5.0
                 assert self.now - since <= longest_s, f"{job.id} is forgotten"
 
 
@@ -398,19 +405,17 @@ class Relays(RuleBasedStateMachine):
 
     @rule(
         name=st.sampled_from(NAMES),
-        control=st.sampled_from(({"paused": True}, {"max_in_flight": 5}, {"starts_per_second": 20.0}, {})),
+        control=st.sampled_from(CONTROLS),
     )
     def control(self, name: str, control: Mapping[str, Any]) -> None:
-        self.memory.controls.pop(("kind", name), None)
-        if control:
-            self.memory.controls["kind", name] = Control("kind", name, **control)
+        self.memory.control(name, control)
 
     def teardown(self) -> None:
         self.memory.wind_up()
 
 
 def test_whatever_is_lost_everything_due_is_rung_and_nobody_is_rung_too_often() -> None:
-    run_state_machine_as_test(  # type: ignore[no-untyped-call]
+    run_state_machine_as_test(
         Relays,
         settings=settings(
             max_examples=5 * EXAMPLES, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
@@ -419,26 +424,70 @@ def test_whatever_is_lost_everything_due_is_rung_and_nobody_is_rung_too_often() 
 
 
 def test_thousands_of_lives_pass_through_the_relay() -> None:
-    started, lives = time.monotonic(), 0
-    for seed in range(EXAMPLES):
-        lives += _lived(random.Random(seed))
+    started = time.monotonic()
+    lives = _live_many(max(1, EXAMPLES // 2))
     took_s = time.monotonic() - started
     print(f"{lives} lives in memory, {lives / took_s:,.0f} a second")
     assert lives
 
 
+#: What may be gone or wrong, where it is patched in, and what stands there instead.
+MUTANTS: dict[str, tuple[object, str, object]] = {
+    "rows ring once": (Ring, "is_over", lambda *_, **__: False),
+    "rows ring at every pass": (Ring, "is_over", lambda *_, **__: True),
+    "one tenant gets it all": (
+        flow_ringer,
+        "evenly",
+        lambda room, wants: [max(0, room), *[0] * 9][: len(wants)],
+    ),
+    "a pause is not heard": (Limits, "is_paused", lambda *_: False),
+    "a cap is not kept": (Limits, "allow", lambda _limits, _flow, wanted: wanted),
+    "nobody looks back": (flows, "LOOK_BACK_ALL_EVERY_S", 1e9),
+    "suspects travel with others": (
+        flow_ringer,
+        "bundles_of",
+        lambda together, alone, size: bundles_of([*together, *alone], [], size),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", MUTANTS)
+def test_a_relay_that_is_broken_is_noticed(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setattr(*MUTANTS[name])
+    with pytest.raises(AssertionError):
+        _live_many(10)
+
+
+def _live_many(seeds: int) -> int:
+    return sum(_lived(random.Random(seed)) for seed in range(seeds))
+
+
 def _lived(dice: random.Random) -> int:
     memory = Memory()
     for _ in range(60):
-        memory.enqueue(dice.choice(NAMES), dice.randrange(4), dice.randint(1, 60), dice.randint(-1, 1), 0.0, 0.0)
+        delay_s, late_s = dice.choice((0.0, 0.0, 0.5, 9.0)), dice.choice((0.0, 0.0, 0.8, 9.0))
+        memory.enqueue(dice.choice(NAMES), dice.randrange(4), dice.randint(1, 60), dice.randint(-1, 1), delay_s, late_s)
         for _ in range(3):
             memory.ring()
             for name in NAMES:
                 memory.work(KINDS[name].queue, dice.randrange(40))
             memory.end(dice.randrange(200), ENDINGS[dice.choice(("done", "done", *ENDINGS))], dice.random())
             memory.now += dice.choice((0.01, 0.03, 0.3))
-        memory.rescue()
-        if dice.random() < 0.05:
-            dice.choice((memory.lose_bells, memory.lose_relay))()
+        _meddle(memory, dice)
     memory.wind_up()
     return memory.lives
+
+
+def _meddle(memory: Memory, dice: random.Random) -> None:
+    memory.rescue()
+    match dice.randrange(40):
+        case 0:
+            memory.lose_bells()
+        case 1:
+            memory.lose_relay()
+        case 2:
+            memory.now += 10.0
+        case 3 | 4:
+            memory.control(dice.choice(NAMES), dice.choice(CONTROLS))
+        case 5 | 6:
+            memory.controls.clear()

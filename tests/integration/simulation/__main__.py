@@ -6,16 +6,13 @@ One world per seed until the time is up. Prints what lived; ends with the seed a
 import random
 import time
 from argparse import ArgumentParser
-from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from sqlalchemy import Engine
-
-from domain.database import connect
 from ops.migrate import upgrade
 from ops.stack import Stack
 from tests.integration.simulation.driver import drive
+from tests.integration.simulation.world import Engines, engines_of
 
 
 def main() -> None:
@@ -26,24 +23,19 @@ def main() -> None:
     wanted = parser.parse_args()
     with TemporaryDirectory() as folder, Stack(Path(folder)) as stack:
         upgrade(stack.database_url)
-        engine = connect(stack.database_url, process="simulation", pool_size=8, hot=True)
-        _search(engine, wanted.seed, wanted.jobs, wanted.seconds)
-        engine.dispose()
+        with engines_of(stack.database_url) as engines:
+            _search(engines, wanted.seed, wanted.jobs, wanted.seconds)
 
 
-def _search(engine: Engine, first_seed: int, jobs: int, seconds: float) -> None:
-    started, lives, acts = time.monotonic(), 0, 0
-    for seed in count(first_seed):
+def _search(engines: Engines, first_seed: int, jobs: int, seconds: float) -> None:
+    started, seed, lives, acts = time.monotonic(), first_seed, 0, 0
+    while (took_s := time.monotonic() - started) < seconds:
         try:
-            lived, acted = drive(engine, random.Random(seed), jobs=jobs, rounds=24)
+            lived, acted = drive(engines, random.Random(seed), jobs=jobs, rounds=24)
         except Exception as error:
             raise SystemExit(f"seed {seed}: {error}") from error
-        lives, acts, took_s = lives + lived, acts + acted, time.monotonic() - started
-        if took_s > seconds:
-            break
-    print(
-        f"{lives:,} lives, {lives / took_s:,.0f} a second; acted on {acts / took_s:,.0f} times a second; to seed {seed}"
-    )
+        lives, acts, seed = lives + lived, acts + acted, seed + 1
+    print(f"{lives:,} lives, {lives / took_s:,.0f} a second, acted on {acts / took_s:,.0f} times; next seed {seed}")
 
 
 if __name__ == "__main__":

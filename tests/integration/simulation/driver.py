@@ -2,10 +2,8 @@
 
 import random
 
-from sqlalchemy import Engine
-
 from tests.integration.simulation.sessions import orders_of
-from tests.integration.simulation.world import Wish, World
+from tests.integration.simulation.world import Engines, Wish, World
 
 ACTS = ("claim", "finish", "rescue", "cancel", "resolve", "hurry", "renew")
 #: Those that move whole bundles come more often than those that people do.
@@ -13,9 +11,9 @@ _WEIGHTS = (8, 8, 3, 1, 2, 1, 3)
 _ORDERS = {sessions: list(orders_of(sessions)) for sessions in (2, 3)}
 
 
-def drive(engine: Engine, dice: random.Random, *, jobs: int, rounds: int) -> tuple[int, int]:
+def drive(engines: Engines, dice: random.Random, *, jobs: int, rounds: int) -> tuple[int, int]:
     """One world from its first job to its last end. Answers how many jobs lived, and how often one was acted on."""
-    world = World(engine)
+    world = World(engines)
     try:
         for _ in range(4):
             world.enqueue(jobs // 4, allowance=dice.randint(1, 4), later=dice.random() < 0.2)

@@ -4,18 +4,18 @@ Whatever the order, each job must be as if they had come one after the other; a 
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from itertools import product
 from uuid import UUID
 
 import pytest
 from sqlalchemy.exc import IntegrityError
 
-from domain.database import connect
 from domain.jobs import dead_letters
 from tests.integration.builders import emptied_database, module_database  # noqa: F401  # in place of conftest's
 from tests.integration.simulation.acts import Act, Cancel, Claim, Finish, Hurry, Renew
 from tests.integration.simulation.sessions import orders_of
-from tests.integration.simulation.world import Broken, World
+from tests.integration.simulation.world import Broken, World, engines_of
 
 #: Makes jobs what they shall be beforehand, and answers the acts that meet at them.
 Meeting = Callable[[World], Sequence[Act]]
@@ -23,13 +23,10 @@ Meeting = Callable[[World], Sequence[Act]]
 
 @pytest.fixture
 def world(database_url: str) -> Iterator[World]:
-    engine = connect(database_url, process="test", pool_size=8, hot=True)
-    world = World(engine)
-    yield world
-    if world.is_sound:
-        world.wind_up()
-    world.close()
-    engine.dispose()
+    with engines_of(database_url) as engines, closing(World(engines)) as world:
+        yield world
+        if world.is_sound:
+            world.wind_up()
 
 
 def waiting(world: World, *, later: bool = False) -> list[UUID]:

@@ -9,20 +9,19 @@ import os
 import random
 import time
 from collections.abc import Callable, Iterator, Sequence
+from typing import ClassVar
 
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
-from sqlalchemy import Engine
 from sqlalchemy.exc import IntegrityError
 
-from domain.database import connect
 from tests.integration.builders import emptied_database, module_database  # noqa: F401  # in place of conftest's
 from tests.integration.simulation.driver import ACTS, drive
 from tests.integration.simulation.mutants import MUTANTS, without
 from tests.integration.simulation.sessions import orders_of
-from tests.integration.simulation.world import Broken, Wish, World
+from tests.integration.simulation.world import Broken, Engines, Wish, World, engines_of
 
 EXAMPLES = int(os.environ.get("SIMULATION_EXAMPLES", "10"))
 
@@ -37,18 +36,19 @@ races = st.integers(2, 3).flatmap(
 
 
 @pytest.fixture
-def hot(database_url: str) -> Iterator[Engine]:
-    engine = connect(database_url, process="test", pool_size=8, hot=True)
-    yield engine
-    engine.dispose()
+def engines(database_url: str) -> Iterator[Engines]:
+    with engines_of(database_url) as engines:
+        yield engines
 
 
 class Lives(RuleBasedStateMachine):
     """Acts one by one, and two or three whose transactions are open at the same time."""
 
-    def __init__(self, engine: Engine) -> None:
+    engines: ClassVar[Engines]
+
+    def __init__(self) -> None:
         super().__init__()
-        self.world = World(engine)
+        self.world = World(self.engines)
 
     @rule(count=st.integers(1, 12), allowance=st.integers(1, 3), later=st.booleans())
     def enqueue(self, count: int, allowance: int, later: bool) -> None:
@@ -73,19 +73,22 @@ class Lives(RuleBasedStateMachine):
             self.world.close()
 
 
-def test_whatever_is_done_to_jobs_in_whatever_order_their_lives_obey_the_law(hot: Engine) -> None:
-    run_state_machine_as_test(  # type: ignore[no-untyped-call]
-        lambda: Lives(hot),
+def test_whatever_is_done_to_jobs_in_whatever_order_their_lives_obey_the_law(
+    engines: Engines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Lives, "engines", engines, raising=False)
+    run_state_machine_as_test(
+        Lives,
         settings=settings(
             max_examples=EXAMPLES, stateful_step_count=20, deadline=None, suppress_health_check=list(HealthCheck)
         ),
     )
 
 
-def test_hundreds_of_lives_that_cross_obey_the_law(hot: Engine) -> None:
+def test_hundreds_of_lives_that_cross_obey_the_law(engines: Engines) -> None:
     started, lives, acts = time.monotonic(), 0, 0
     for seed in range(max(2, EXAMPLES // 4)):
-        ended, moved = drive(hot, random.Random(seed), jobs=600, rounds=24)
+        ended, moved = drive(engines, random.Random(seed), jobs=600, rounds=24)
         lives, acts = lives + ended, acts + moved
     took_s = time.monotonic() - started
     print(f"{lives} lives, {lives / took_s:,.0f} a second; acted on {acts / took_s:,.0f} times a second")
@@ -93,10 +96,10 @@ def test_hundreds_of_lives_that_cross_obey_the_law(hot: Engine) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(MUTANTS))
-def test_a_guard_that_is_gone_is_noticed(hot: Engine, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+def test_a_guard_that_is_gone_is_noticed(engines: Engines, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     without(monkeypatch, name)
     with pytest.raises((Broken, IntegrityError)):
-        _until_broken(lambda seed: drive(hot, random.Random(seed), jobs=40, rounds=40))
+        _until_broken(lambda seed: drive(engines, random.Random(seed), jobs=40, rounds=40))
 
 
 def _until_broken(run: Callable[[int], object]) -> None:

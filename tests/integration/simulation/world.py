@@ -1,6 +1,7 @@
 """A world of jobs on a real PostgreSQL: acts are done to many at once, and each life is held against the law."""
 
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from itertools import permutations
 from typing import Any, NamedTuple
@@ -8,6 +9,7 @@ from uuid import UUID
 
 from sqlalchemy import Engine, Row, delete, text
 
+from domain.database import connect
 from domain.ids import new_id
 from domain.invariants import INVARIANTS, violations_of
 from domain.job_kinds import DeliverWebhook
@@ -62,6 +64,23 @@ class Broken(AssertionError):
     """A life that is against the law."""
 
 
+class Engines(NamedTuple):
+    """`hot` as the workers have it, for what is on trial; a look at everything wants other plans."""
+
+    hot: Engine
+    looking: Engine
+
+
+@contextmanager
+def engines_of(database_url: str) -> Iterator[Engines]:
+    engines = Engines(
+        connect(database_url, process="test", pool_size=8, hot=True), connect(database_url, process="test")
+    )
+    yield engines
+    for engine in engines:
+        engine.dispose()
+
+
 class Look(NamedTuple):
     """A job as it was read."""
 
@@ -75,17 +94,18 @@ class Wish(NamedTuple):
 
     act: str
     first: int
-    count: int
+    most: int
     variety: int
 
 
 class World:
     """Jobs by the order of their making. `lives` = how many have ended so far, `acts` = jobs acted on."""
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine, self.tenant_id = engine, a_tenant(engine, "simulated")
+    def __init__(self, engines: Engines) -> None:
+        self._engine, self._looking = engines
+        self.tenant_id = a_tenant(self._engine, "simulated")
         self._empty()
-        self._stage = Stage(engine)
+        self._stage = Stage(self._engine)
         self.jobs: dict[UUID, Look] = {}
         self._claims: list[Claim] = []
         self._holders: dict[UUID, list[ClaimedJob]] = {}
@@ -135,7 +155,7 @@ class World:
     def _some(self, wish: Wish) -> list[UUID]:
         ids = list(self.jobs)
         at = wish.first % len(ids) if ids else 0
-        return ids[at : at + wish.count]
+        return ids[at : at + wish.most]
 
     def _finish_of(self, ids: Iterable[UUID], variety: int) -> Finish:
         """By whoever holds or ever held them: the latest, or one before, according to the variety."""
@@ -225,7 +245,7 @@ class World:
     def _read(self, ids: Sequence[UUID]) -> dict[UUID, Look]:
         if not ids:
             return {}
-        with self._engine.begin() as tx:
+        with self._looking.begin() as tx:
             rows = tx.execute(within(_READ, ids), {"ids": uuid_array(ids)}).all()
         if len(rows) != len(ids):
             raise Broken("jobs are gone, or there twice")
@@ -248,7 +268,7 @@ class World:
         self.do(Finish({job.id: (job, "done") for job in everybody.jobs}))
         if alive := len(self.jobs) - self.lives:
             raise Broken(f"{alive} jobs have not ended")
-        with self._engine.begin() as tx:
+        with self._looking.begin() as tx:
             broken = {invariant.name: violations_of(tx, invariant) for invariant in INVARIANTS}
         if any(broken.values()):
             raise Broken({name: rows for name, rows in broken.items() if rows})
