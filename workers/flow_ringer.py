@@ -173,7 +173,9 @@ class FlowRinger:
         for bundle in bundles_of(together, alone, self._window(kind).bundle):
             pipe.rpush(bell_list(queue), bell(queue, name, bundle))
         now = time.monotonic()
-        again = sum(mate.flow.note_rung([*mate.alone, *mate.together], now) for mate in mates)
+        again = sum(
+            mate.flow.note_rung(mate.together, now) + mate.flow.note_rung(mate.alone, now, alone=True) for mate in mates
+        )
         rung = together + alone
         limits.note_started(name, len(rung))
         count_rings(queue, len(rung) - again, again)

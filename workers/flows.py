@@ -35,10 +35,11 @@ _EVER = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Ring(msgspec.Struct, frozen=True):
-    """When a row was rung last, and how often."""
+    """When a row was rung last, and how often; `alone`: in a bundle of its own."""
 
     at: float
     times: int
+    alone: bool = False
 
     def is_over(self, now: float, *, list_is_empty: bool = False) -> bool:
         """Nobody has claimed it for so long that it rings again: sooner when no bell lies in the list of its queue."""
@@ -133,7 +134,9 @@ class Flow:
             self.seen_at = now
         rung, before = self.rung, self._lapsed | self.rung
         self.rung, self._lapsed = {}, {}
-        waiting = Waiting(self, self._unrung(rows.together, before, now), self._unrung(rows.alone, before, now))
+        waiting = Waiting(
+            self, self._unrung(rows.together, before, now), self._unrung(rows.alone, before, now, alone=True)
+        )
         self.unseen = {job_id: ring for job_id, ring in rung.items() if job_id not in self.rung} if rows.is_cut else {}
         return waiting
 
@@ -141,11 +144,12 @@ class Flow:
         """These of the unseen have not been claimed: they are rung as before."""
         self.rung |= {job_id: self.unseen[job_id] for job_id in ids if not self._may_ring(self.unseen[job_id], now)}
 
-    def _unrung(self, ids: Sequence[str], before: Mapping[str, Ring], now: float) -> list[str]:
+    def _unrung(self, ids: Sequence[str], before: Mapping[str, Ring], now: float, *, alone: bool = False) -> list[str]:
         unrung = []
         for job_id in ids:
             ring = before.get(job_id)
-            if ring is None:
+            # Whoever travels otherwise than when it was rung was claimed and put back meanwhile: it is another row.
+            if ring is None or ring.alone != alone:
                 unrung.append(job_id)
             elif self._may_ring(ring, now):
                 unrung.append(job_id)
@@ -157,13 +161,13 @@ class Flow:
     def _may_ring(self, ring: Ring, now: float) -> bool:
         return ring.is_over(now, list_is_empty=self._list_is_empty)
 
-    def note_rung(self, ids: Iterable[str], now: float) -> int:
+    def note_rung(self, ids: Iterable[str], now: float, *, alone: bool = False) -> int:
         """They ring now. Answers how many of them had rung before."""
         again = 0
         for job_id in ids:
             before = self._lapsed.pop(job_id, None)
             again += before is not None
-            self.rung[job_id] = Ring(now, before.times + 1 if before else 1)
+            self.rung[job_id] = Ring(now, before.times + 1 if before else 1, alone)
         return again
 
     def longest_wait_s(self, now: float) -> float:

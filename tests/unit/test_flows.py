@@ -179,6 +179,18 @@ def test_what_more_urgent_rows_push_out_of_sight_is_rung_as_before_once_it_is_kn
     assert flow.unseen == {}
 
 
+def test_a_job_that_was_rung_and_handed_back_between_two_passes_rings_at_once() -> None:
+    flow = Flow(KEY, 0.0)
+    flow.note_rung(flow.read(rows_of("a", "b"), 0.0).together, 0.0)
+    # When a worker has claimed one of them and handed it back: it travels alone now
+    waiting = flow.read(rows_of("b", alone=("a",)), 0.1)
+    assert (waiting.together, waiting.alone) == ([], ["a"])
+    # Then it rings once, and is waited for like any other
+    assert flow.note_rung(["a"], 0.1, alone=True) == 0
+    assert len(flow.read(rows_of("b", alone=("a",)), 0.2)) == 0
+    assert set(flow.rung) == {"a", "b"}
+
+
 class Rings(RuleBasedStateMachine):
     """A table of rows, a relay that reads it whole and rings some, workers that claim some, and time."""
 
@@ -219,7 +231,8 @@ class Rings(RuleBasedStateMachine):
             assert (job_id in self.flow.rung) == is_waiting
         first = waiting.first(room)
         chosen = [*first.alone, *first.together]
-        assert self.flow.note_rung(chosen, self.now) == sum(job_id in self.rings for job_id in chosen)
+        again = self.flow.note_rung(first.together, self.now) + self.flow.note_rung(first.alone, self.now, alone=True)
+        assert again == sum(job_id in self.rings for job_id in chosen)
         for job_id in chosen:
             self.rings.setdefault(job_id, []).append(self.now)
 

@@ -286,7 +286,8 @@ class Memory:
         if decision.due_at is None:
             self._bury(job)
         else:
-            job.due_at, job.alone = _seconds(decision.due_at), decision.outcome in {"crashed", "handed_back"}
+            was_alone, job.alone = job.alone, decision.outcome in {"crashed", "handed_back"}
+            job.due_at, job.rings = _seconds(decision.due_at), job.rings if job.alone == was_alone else []
             assert self.now <= job.due_at
             job.has_row, job.seen_from, self.outbox[job.key][job.id] = True, self.now, job
 
