@@ -145,7 +145,7 @@ def _settle(
     except ChaosFailed as failed:
         return [Finding("liveness", str(failed))], None
     try:
-        rest.quiet_s = running.wait(lambda: _is_quiet(running), "not every job came to its end", QUIET_WITHIN_S, 0.5)
+        rest.quiet_s = running.wait(lambda: is_quiet(running), "not every job came to its end", QUIET_WITHIN_S, 0.5)
     except ChaosFailed as failed:
         restless = [Finding("liveness", f"{failed}: {_unended(running)}")]
     seen = look(running, history, lasting)
@@ -184,7 +184,7 @@ def _unended(running: System) -> str:
     return ""
 
 
-def _is_quiet(running: System) -> bool:
+def is_quiet(running: System) -> bool:
     with running.engine.connect() as connection:
         return bool(connection.execute(_QUIET).scalar())
 

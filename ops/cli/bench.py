@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ops.cli.output import ExitCode, Output, leave
+from ops.cli.output import ExitCode, leave
 
 if TYPE_CHECKING:
     from ops.bench.figure import Figure, Run
@@ -71,6 +71,7 @@ def _measure(names: list[str], run: "Run", record: Path | None, chart: Path | No
     from ops.bench.machine import in_words, machine
     from ops.bench.record import write_record
     from ops.bench.words import missed
+    from ops.cli.figure_page import show
     from ops.telemetry import VERSION, configure_logging
 
     # What runs inside this process is as quiet as what runs beside it, whose words go to files.
@@ -80,7 +81,7 @@ def _measure(names: list[str], run: "Run", record: Path | None, chart: Path | No
     for name in names:
         try:
             figures.append(measure(name, run))
-            _print(figures[-1])
+            show(figures[-1])
         except BenchFailed as error:
             failed[name] = str(error)
             typer.echo(f"\n{name}: could not be measured: {error}")
@@ -89,17 +90,6 @@ def _measure(names: list[str], run: "Run", record: Path | None, chart: Path | No
         if chart is not None:
             chart.write_text(svg(panels(figures), in_words(here)[0]))
     return [*missed(figures), *failed]
-
-
-def _print(figure: "Figure") -> None:
-    from ops.bench.words import cell, headings, verdict
-
-    typer.echo(f"\n{figure.name}: {figure.title}\n")
-    columns = headings(figure)
-    rows = [{name: cell(row.get(name)) for name in columns} for row in figure.rows]
-    Output(as_json=False).table(rows, {name: name for name in columns})
-    for line in ["", *map(verdict, figure.goals), *figure.notes]:
-        typer.echo(line)
 
 
 @contextmanager

@@ -6,14 +6,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ops.cli.output import ExitCode
+from ops.cli.output import ExitCode, leave
 
 if TYPE_CHECKING:
     from ops.chaos.verdict import Verdict
 
 Seed = Annotated[int, typer.Option(min=0, help="Of the first run; each further run has the next one.")]
 Runs = Annotated[int, typer.Option(min=1, help="How many seeds, one after the other.")]
-Minutes = Annotated[float, typer.Option(min=0.1, max=60.0, help="Of load and faults, each run.")]
+Minutes = Annotated[
+    float | None,
+    typer.Option(min=0.1, max=60.0, help="Of load and faults, each run: 1. Of --recovery: 8.", show_default=False),
+]
 Faults = Annotated[
     str, typer.Option(help="Names, separated by commas. Default: all, or those of the mutant.", show_default=False)
 ]
@@ -27,24 +30,27 @@ AtOnce = Annotated[int, typer.Option(min=1, max=16, help="So many runs beside ea
 #: In place of the name of a mutant: the kill table.
 EVERY_MUTANT = "all"
 
+Recovery = Annotated[bool, typer.Option("--recovery", help="Measure how soon all goes on after each death instead.")]
 Show = Annotated[bool, typer.Option("--list", help="Name the faults and the mutants, and run nothing.")]
 
 
 def chaos(  # noqa: PLR0913, PLR0917  # the options of a command
     seed: Seed = 1,
     runs: Runs = 1,
-    minutes: Minutes = 1.0,
+    minutes: Minutes = None,
     faults: Faults = "",
     mutant: Mutant = "",
     at_once: AtOnce = 1,
     json_file: JsonFile = None,
     chart: Chart = None,
     logs: Logs = None,
+    recovery: Recovery = False,
     show: Show = False,
 ) -> None:
     """Break a system of its own in every way that has a name, and check that nothing was lost.
 
-    Exit code 0 when every promise held, 1 when one was broken or a run proved nothing, 2 for a wrong option.
+    Exit code 0 when every promise held, 1 when one was broken, a goal missed or a run proved nothing, 2 for a wrong
+    option.
     """
     from ops.chaos.report import catalogue, summary, totals
     from ops.chaos.series import run_each
@@ -53,11 +59,15 @@ def chaos(  # noqa: PLR0913, PLR0917  # the options of a command
     if show:
         typer.echo(catalogue())
         return
+    if recovery:
+        _recover(minutes, json_file)
+        return
+    seconds = (minutes or 1.0) * 60
     if mutant == EVERY_MUTANT:
-        _hunt(seed, minutes * 60, faults, json_file)
+        _hunt(seed, seconds, faults, json_file)
         return
     verdicts, void = list[Verdict](), 0
-    for done in run_each(range(seed, seed + runs), at_once, minutes * 60, _chosen(faults, mutant), mutant, logs):
+    for done in run_each(range(seed, seed + runs), at_once, seconds, _chosen(faults, mutant), mutant, logs):
         if isinstance(done, Verdict):
             verdicts.append(done)
             typer.echo(summary(done))
@@ -101,6 +111,32 @@ def _record(verdicts: "list[Verdict]", json_file: Path | None, chart: Path | Non
         json_file.write_bytes(msgspec.json.format(msgspec.json.encode(verdicts), indent=1))
     if chart is not None:
         chart.write_text(svg(verdicts))
+
+
+def _recover(minutes: float | None, json_file: Path | None) -> None:
+    import msgspec
+
+    from ops.bench.machine import in_words, machine
+    from ops.bench.record import in_full
+    from ops.bench.words import missed
+    from ops.chaos.recovery.course import recover
+    from ops.chaos.recovery.trial import WHOLE_MINUTES
+    from ops.chaos.system import ChaosFailed
+    from ops.cli.figure_page import show
+    from ops.telemetry import VERSION, configure_logging
+
+    configure_logging(level="error", log_format="console", process="chaos", environment="test", version=VERSION)
+    here = machine()
+    typer.echo(in_words(here)[0])
+    try:
+        figure = recover(minutes or WHOLE_MINUTES, lambda line: typer.echo(f"  {line}", err=True))
+    except ChaosFailed as failed:
+        leave(ExitCode.ERROR, f"nothing was proved: {failed}")
+    show(figure)
+    if json_file is not None:
+        json_file.write_bytes(msgspec.json.format(msgspec.json.encode({"machine": here, **in_full(figure)}), indent=1))
+    if missed([figure]):
+        raise typer.Exit(ExitCode.ERROR)
 
 
 def _chosen(names: str, mutant: str) -> list[str]:
