@@ -6,6 +6,7 @@ recorded by itself, as soon as it is known.
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import Sequence
 from threading import Lock, Thread
 from typing import Any
@@ -19,13 +20,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from domain.ids import new_id
 from domain.jobs.attempts import ClaimedJob, start_if_due
 from domain.jobs.kind import JobKind, UnknownJobKind, find_kind
-from domain.jobs.retry_policy import (
-    DeadlineExceeded,
-    Ending,
-    Errored,
-    Snoozed,
-    Succeeded,
-)
+from domain.jobs.retry_policy import DeadlineExceeded, Ending, Errored, Snoozed, Succeeded
 from domain.lanes.lane_rules import Observation
 from ops.telemetry import log
 from workers.context import BundleContext, BundleJob, JobContext, Resources
@@ -37,8 +32,8 @@ from workers.tally import count_claimed, count_ended
 logger = log(__name__)
 
 _UNKNOWN_TIMEOUT_S = 60.0
-#: How long the bell of a job that was in a crash waits for another such job to end. Then it rings again later; not
-#: before, so that no two threads wait for one job.
+#: How long a thread waits with the bell of a job that was in a crash for another such job to end. Then it leaves the
+#: bell to the thread that runs that one; not later, so that no two threads wait for one job.
 LONE_WAITS_S = 0.9
 _WRITTEN_WITHIN_S = 6.0
 
@@ -50,7 +45,7 @@ class Executor:
         self._resources, self._recorder, self._worker_id = resources, recorder, worker_id
         self._claims = claims.execution_options(isolation_level="AUTOCOMMIT")
         self._loop = asyncio.new_event_loop()
-        self._lone = Lock()
+        self._lone, self._left = Lock(), deque[list[UUID]](maxlen=1_000)  # more of them ring again
         self.stopping = False
         self._loop_thread = Thread(target=self._loop.run_forever, name="event-loop", daemon=True)
         self._loop_thread.start()
@@ -60,10 +55,14 @@ class Executor:
         found = [UUID(hex=word) for word in ids]
         may_be_lone = len(found) == 1
         if may_be_lone and self._lone.acquire(blocking=False):
-            return self._run_lone(found)
-        if not self._run_claimed(found) and may_be_lone and self._lone.acquire(timeout=LONE_WAITS_S):
-            return self._run_lone(found)
-        return None
+            self._run_lone(found)
+        elif not self._run_claimed(found) and may_be_lone:
+            if self._lone.acquire(timeout=LONE_WAITS_S):
+                self._run_lone(found)
+            else:
+                self._left.append(found)
+        while self._left and self._lone.acquire(blocking=False):
+            self._run_lone(self._left.popleft() if self._left else [])
 
     def _run_claimed(self, ids: Sequence[UUID]) -> bool:
         """Those that may run beside others. False when there were none."""
