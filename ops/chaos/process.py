@@ -4,8 +4,16 @@ Nothing else differs from production: leases, visibility, bundles, pools and tim
 the harness's choice is grafted on here, and nowhere else; and a process that is flagged dies, or is of older code.
 """
 
+# To die comes before all other imports: a crash loop shall not cost the others their machine.
+
 import os
 import sys
+
+from ops.chaos.flags import is_flagged, note_death
+
+if __name__ == "__main__" and is_flagged("dies"):
+    note_death()
+    sys.exit(3)
 
 import msgspec
 
@@ -14,7 +22,6 @@ import ops.chaos.kinds  # declares those that harm
 import workers.clients.mailer
 from domain.jobs.kind import KINDS, kind_of_class
 from domain.jobs.retry_policy import Backoff, Timetable
-from ops.chaos.flags import is_flagged, note_death
 from ops.chaos.mutants import MUTANTS
 from ops.cli import main
 from workers.registry import HANDLERS
@@ -42,9 +49,6 @@ def be_older() -> None:
 
 
 if __name__ == "__main__":
-    if is_flagged("dies"):
-        note_death()
-        sys.exit(3)
     retry_soon()
     if is_flagged("older"):
         be_older()
