@@ -46,10 +46,11 @@ class Session(psycopg.Connection[Any]):
         return answer
 
 
-def wait_for_standby(connection: Connection) -> None:
-    """On an autocommit connection: what it has read until now is as durable as if it had been committed here and now.
+def wait_for_standby(tx: Connection) -> None:
+    """The commit of this transaction, on an autocommit connection this call, waits as if something had been written.
 
-    A commit whose wait was cancelled, or that a crash cut short, can be seen like any other; what promises anything
-    to anybody because of it calls this first. Raises as a commit does.
+    A commit whose wait was cancelled, or that a crash cut short, can be seen like any other. Once this one is committed
+    all that it has read is on the standby too: who promises or forgets anything because of what was found, asks for this
+    first. Raises as a commit does.
     """
-    connection.execute(_MARK)
+    tx.execute(_MARK)

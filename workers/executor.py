@@ -244,7 +244,8 @@ class Executor:
 
     def _run_bundle_transaction(self, handler: Handler, work: Sequence[tuple[ClaimedJob, Any]]) -> None:
         bundle = PATIENTLY(self._try_bundle, handler, work)
-        self._resources.holdings.forget(job for job, _ in work)
+        self._resources.holdings.forget(outcome.job for outcome in bundle.outcomes)
+        self._resources.holdings.lose(job for job, _ in work)  # those that were held no more
         count_ended([(outcome.job, outcome.finish.outcome) for outcome in bundle.outcomes])
 
     def _try_bundle(self, handler: Handler, work: Sequence[tuple[ClaimedJob, Any]]) -> BundleContext[Any]:
@@ -254,10 +255,11 @@ class Executor:
 
     def _conclude(self, job: ClaimedJob, ctx: JobContext, ending: Ending | None) -> None:
         """Record what the handler ended with, unless it committed its own success, lost its lease, or was overtaken."""
-        if ctx.finished or ending is None:
+        if ctx.finished:
             self._resources.holdings.forget([job])
-            if ctx.finished:
-                count_ended([(job, "succeeded")])
+            count_ended([(job, "succeeded")])
+        elif ending is None:
+            self._resources.holdings.lose([job])
         elif self._resources.holdings.decide(job):
             ctx.seen = ctx.seen or _default_observation(ending)
             self._put(ctx, ending)

@@ -33,6 +33,7 @@ class Holdings:
         self._held: dict[UUID, Held] = {}
         self._leases: dict[UUID, int] = {}  # how many jobs of each are still held
         self._ended: set[UUID] = set()
+        self._in_doubt: set[UUID] = set()
 
     def __len__(self) -> int:
         return len(self._held)
@@ -71,18 +72,33 @@ class Holdings:
             return True
 
     def forget(self, jobs: Iterable[ClaimedJob]) -> None:
-        """Their outcome is written, or was refused: they are held no more, unless this process claimed them anew."""
+        """Their outcome is written: they are held no more, unless this process claimed them anew."""
         with self._lock:
             for job in jobs:
                 if (held := self._held.get(job.id)) is not None and held.job.claim == job.claim:
                     self._let_go(job.id)
+
+    def lose(self, jobs: Iterable[ClaimedJob]) -> None:
+        """Somebody else has decided about them, as far as can be seen, which a failover may take back.
+
+        Held no more either, but their lease is left to run out: should they still run under it, the rescuer finds them.
+        """
+        jobs = list(jobs)
+        with self._lock:
+            for job in jobs:
+                if (held := self._held.get(job.id)) is not None and held.job.claim == job.claim:
+                    self._in_doubt.add(held.lease_id)
+        self.forget(jobs)
 
     def _let_go(self, job_id: UUID) -> None:
         if (held := self._held.pop(job_id, None)) is not None:
             self._leases[held.lease_id] -= 1
             if not self._leases[held.lease_id]:
                 del self._leases[held.lease_id]
-                self._ended.add(held.lease_id)
+                if held.lease_id in self._in_doubt:
+                    self._in_doubt.remove(held.lease_id)
+                else:
+                    self._ended.add(held.lease_id)
 
     def leases(self) -> tuple[list[UUID], list[UUID]]:
         """Those to renew, and those whose jobs have all ended; see `dropped`."""

@@ -124,10 +124,12 @@ class Recorder:
             job = outcome.job
             self._write([Outcome(job, finish_of(job, ending, decided(job, ending)))])
         else:
-            self._holdings.forget([outcome.job])  # the lease runs out and the rescuer takes over
+            self._holdings.lose([outcome.job])  # the lease runs out and the rescuer takes over
 
     def _done(self, batch: Sequence[Outcome], finished: Sequence[FinishedJob]) -> None:
-        self._holdings.forget([outcome.job for outcome in batch])
+        written = {job.id for job in finished}
+        self._holdings.forget(outcome.job for outcome in batch if outcome.job.id in written)
+        self._holdings.lose(outcome.job for outcome in batch if outcome.job.id not in written)
         count_ended([(outcome.job, outcome.finish.outcome) for outcome in batch])
         parents = {job.parent_id for job in finished if job.parent_id}
         self._announce([*(job.id for job in finished), *parents])
