@@ -50,7 +50,7 @@ def wait_for_standby(tx: Connection) -> None:
     """The commit of this transaction, on an autocommit connection this call, waits as if something had been written.
 
     A commit whose wait was cancelled, or that a crash cut short, can be seen like any other. Once this one is committed
-    all that it has read is on the standby too: who promises or forgets anything because of what was found, asks for this
-    first. Raises as a commit does.
+    all that it has read is on the standby too: who promises anything because of what was found asks for this first.
+    Raises as a commit does.
     """
     tx.execute(_MARK)
