@@ -33,16 +33,15 @@ class Answer(msgspec.Struct, frozen=True):
     status: int = 0
     body: bytes = b""
     is_replay: bool = False
+    #: False when nobody listened: then it was surely not done.
+    is_sent: bool = True
 
     @property
     def done(self) -> Done:
         """A lost answer and one of ours that failed are neither success nor failure."""
         if self.status == 0 or self.status >= 500:
-            return "unknown"
+            return "unknown" if self.is_sent else "fail"
         return "ok" if self.status < 400 else "fail"
-
-
-NOTHING = Answer()
 
 
 class Client:
@@ -77,10 +76,10 @@ class Client:
             connection.request(method, path, body, headers)
             answer = connection.getresponse()
             said = answer.read()
-        except (OSError, http.client.HTTPException):
+        except (OSError, http.client.HTTPException) as error:
             connection.close()
             del self._open[port]
-            return NOTHING
+            return Answer(is_sent=not isinstance(error, ConnectionRefusedError))
         if answer.will_close:
             connection.close()
         return Answer(answer.status, said, answer.headers.get("Idempotent-Replayed") == "true")
@@ -112,7 +111,8 @@ class Client:
             if answer.status not in {0, 409, *_LATER}:
                 posted.outcome, posted.refusal = "refused", f"{answer.status} {answer.body[:300]!r}"
                 return self._history.did("order", "fail")
-            in_doubt = posted.was_unknown = True
+            if answer.is_sent:
+                in_doubt = posted.was_unknown = True
             if time.monotonic() > deadline:
                 return self._history.did("order", "unknown")
             time.sleep(self._random.uniform(0.05, 0.3))

@@ -28,8 +28,8 @@ from ops.chaos.system import System
 
 NAME = "chaos"
 _EVERY_S = (0.3, 1.2)
-_CLI_EVERY_S = 5.0
-_CLI_WITHIN_S = 20.0
+_CLI_EVERY_S = 8.0
+_CLI_WITHIN_S = 30.0
 _PAUSES_S = (0.3, 1.0)
 _QUEUES = ("inventory", "email", "webhooks", "reports")
 #: What kills workers each time anew is replayed seldom, or nothing else gets done.
@@ -50,7 +50,7 @@ class Operator:
         self._dice = random.Random(f"operator {seed}")  # noqa: S311
         self._stopping = threading.Event()
         self._held: set[str] = set()
-        self._typed_at = float("-inf")
+        self._typed_at = time.monotonic()
         self._thread = threading.Thread(target=self._run, name="operator", daemon=True)
 
     def start(self) -> None:
@@ -136,7 +136,7 @@ class Operator:
 
     def _type(self, *words: str) -> Done:
         """A command as an operator types it. Its exit code says whether it did what it was told."""
-        command = [sys.executable, "-P", "-m", "ops.chaos.process", *words, "--json"]
+        command = [sys.executable, "-P", "-m", "ops.cli", *words, "--json"]
         done: Done = "unknown"
         with suppress(subprocess.TimeoutExpired):
             ended = subprocess.run(
