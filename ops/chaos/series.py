@@ -11,6 +11,7 @@ from ops.chaos.campaign import run
 from ops.chaos.catalogue import every_fault
 from ops.chaos.system import ChaosFailed
 from ops.chaos.verdict import Verdict
+from ops.telemetry import VERSION, configure_logging
 
 
 def run_each(
@@ -32,6 +33,8 @@ def _run(seed: int, seconds: float, faults: Sequence[str], mutant: str, logs: Pa
     def say(line: str) -> None:
         typer.echo(f"seed {seed} {line}", err=True)
 
+    # What the harness itself cannot do while a fault stands is expected.
+    configure_logging(level="error", log_format="console", process="chaos", environment="test", version=VERSION)
     say("starts")
     try:
         return run(seed, seconds, [known[name] for name in faults], say, mutant, logs)
