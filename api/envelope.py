@@ -9,10 +9,10 @@ import msgspec
 from litestar import Request, Response
 from litestar.exceptions import HTTPException, SerializationException, ValidationException
 from msgspec import Struct
-from sqlalchemy.exc import InterfaceError, OperationalError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.exc import OperationalError
 
 from domain.errors import LongshoreError, Violation
+from domain.outages import is_outage
 from ops.telemetry import log
 
 logger = log(__name__)
@@ -151,7 +151,7 @@ def classify(request: Request[Any, Any, Any], error: Exception) -> Failure:  # n
             return Failure(_BY_STATUS[status], status, str(error.detail))
         case UnicodeDecodeError() | RecursionError() | SerializationException():
             return Failure("MALFORMED_JSON", 400, "The body is not well-formed JSON.")
-        case OperationalError() | InterfaceError() | PoolTimeout():
+        case _ if isinstance(error, OperationalError) or is_outage(error):
             return Failure("DEPENDENCY_UNAVAILABLE", 503, "The database does not answer; try again shortly.")
         case _:
             return Failure("INTERNAL_ERROR", 500, "Something went wrong on our side.")

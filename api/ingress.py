@@ -10,12 +10,12 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from sqlalchemy import Engine
-from sqlalchemy.exc import InterfaceError, OperationalError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.exc import OperationalError
 
 from domain.errors import DependencyUnavailable, LongshoreError, Overloaded
 from domain.jobs.relay_bell import Hint, hint_for
 from domain.orders.intake import ROOT, AcceptedOrder, IntakeOrder, accept_orders
+from domain.outages import is_outage
 from ops.telemetry import INTAKE_FLUSH_SIZE, ORDERS_ACCEPTED, log
 
 logger = log(__name__)
@@ -104,7 +104,7 @@ class Ingress:
                 answers = accept_orders(connection, orders)
         except Exception as error:  # noqa: BLE001  # whatever one flush meets, the next must have its turn
             logger.warning("intake.flush_failed", orders=len(orders), error=type(error).__name__)
-            if len(orders) > 1 and _is_of_a_row(error):
+            if len(orders) > 1 and not is_outage(error):  # other rows may do better
                 return [answer for order in orders for answer in self._store([order])]
             return [_refusal(error) for _ in orders]
         INTAKE_FLUSH_SIZE.observe(len(orders))
@@ -112,15 +112,8 @@ class Ingress:
         return answers
 
 
-def _is_of_a_row(error: Exception) -> bool:
-    """Whether other rows may do better: not when the server could not be reached."""
-    if isinstance(error, (OperationalError, InterfaceError)):
-        return not error.connection_invalidated and getattr(error.orig, "sqlstate", None) is not None
-    return not isinstance(error, PoolTimeout)
-
-
 def _refusal(error: Exception) -> LongshoreError:
-    away = isinstance(error, (OperationalError, InterfaceError, PoolTimeout))
+    away = isinstance(error, OperationalError) or is_outage(error)
     refusal = DependencyUnavailable() if away else LongshoreError()
     refusal.__cause__ = error  # the log of its request tells why
     return refusal

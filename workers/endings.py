@@ -2,14 +2,14 @@
 
 import traceback
 
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.exc import DBAPIError
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
 from domain.jobs.attempts import ClaimedJob
 from domain.jobs.retry_policy import Cancelled as CancelledEnding
 from domain.jobs.retry_policy import DependencyDown, Ending, Errored, Snoozed, ending_of
 from domain.lanes.lane_rules import Observation
+from domain.outages import is_outage
 from ops.telemetry import log
 from workers.context import Cancelled, JobContext, LeaseLost
 
@@ -18,8 +18,6 @@ logger = log(__name__)
 OUTAGE_S = 1.0
 #: After so many returned attempts an outage counts as a failure of the job.
 MOST_OUTAGES = 20
-#: Connection exceptions, shutdown and start-up, a full disk, too many connections (PostgreSQL, appendix A).
-_OUTAGE_CLASSES = ("08", "57P", "53100", "53300")
 #: Deadlock, serialization failure, lock timeout: nothing is wrong with the job, the same transaction may work now.
 _TRANSIENT = {"40P01", "40001", "55P03"}
 
@@ -64,13 +62,3 @@ def ending_of_job(error: Exception, job: ClaimedJob) -> Ending:
     if is_outage(error) and job.claim - job.attempt < MOST_OUTAGES:
         return Snoozed(OUTAGE_S, "the database was away")
     return ending_of(error, traceback.format_exc())
-
-
-def is_outage(error: Exception) -> bool:
-    lost = isinstance(error, DBAPIError) and error.connection_invalidated
-    return lost or isinstance(error, InterfaceError | PoolTimeout) or _is_unreachable(error)
-
-
-def _is_unreachable(error: Exception) -> bool:
-    state = getattr(error.orig, "sqlstate", None) if isinstance(error, OperationalError) else ""
-    return state is None or state.startswith(_OUTAGE_CLASSES)

@@ -22,9 +22,10 @@ from domain.jobs.attempts import ClaimedJob, start_if_due
 from domain.jobs.kind import JobKind, UnknownJobKind, find_kind
 from domain.jobs.retry_policy import DeadlineExceeded, Ending, Errored, Snoozed, Succeeded
 from domain.lanes.lane_rules import Observation
+from domain.outages import is_outage
 from ops.telemetry import log
 from workers.context import BundleContext, BundleJob, JobContext, Resources
-from workers.endings import PATIENTLY, ending_of_handler, ending_of_job, is_outage
+from workers.endings import PATIENTLY, ending_of_handler, ending_of_job
 from workers.recorder import Recorder, unstorable
 from workers.registry import HANDLERS, Handler, Mode
 from workers.tally import count_claimed, count_ended

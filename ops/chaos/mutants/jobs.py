@@ -12,8 +12,8 @@ from sqlalchemy import Connection, Engine, text
 from domain.jobs import finish
 from domain.jobs.finish import Finish, FinishedJob
 from domain.jobs.retry_policy import Succeeded
+from domain.outages import is_outage
 from ops.chaos.mutants.graft import imported, mutant, replace, rewrite
-from workers.endings import is_outage
 
 _CRASHES = "a job succeeds once, and is dead by its third crash"
 

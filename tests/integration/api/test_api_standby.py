@@ -1,5 +1,6 @@
 """A primary whose commits wait for a standby: what the standby may lack has not succeeded, whoever asks about it."""
 
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
@@ -23,6 +24,7 @@ CANCEL = """
     SELECT count(pg_cancel_backend(pid)) FROM pg_stat_activity
      WHERE wait_event = 'SyncRep' AND application_name <> 'longshore-chaos'
 """
+_LOADED = "SELECT pg_conf_load_time()"
 WORD = "INSERT INTO tenants (id, name) VALUES (gen_random_uuid(), :name)"
 
 
@@ -41,6 +43,22 @@ class Standing:
         finally:
             self._wires.straighten(LINK)
             self.pair.wait_until_in_step()
+
+    @contextmanager
+    def read_only(self) -> Iterator[None]:
+        """Meanwhile the primary is as a standby is until it is promoted."""
+        self._set("default_transaction_read_only = on")
+        try:
+            yield
+        finally:
+            self._set("default_transaction_read_only = off")
+
+    def _set(self, setting: str) -> None:
+        before = self.pair.ask_primary(_LOADED)
+        self.pair.ask_primary(f"ALTER SYSTEM SET {setting}")
+        self.pair.ask_primary("SELECT pg_reload_conf()")
+        while self.pair.ask_primary(_LOADED) == before:
+            time.sleep(0.02)
 
     def cancelled(self, act: Callable[[], Response]) -> Response:
         """The answer, where each wait for the standby is cancelled as soon as it begins."""
@@ -122,3 +140,11 @@ def test_other_writes_are_not_reported_as_done_either(standing: Standing, custom
         error_of(standing.cancelled(lambda: customer.post("/products", new)), 503, "DEPENDENCY_UNAVAILABLE")
         cancel = f"/orders/{order_id}/cancel"
         error_of(standing.cancelled(lambda: customer.post(cancel)), 503, "DEPENDENCY_UNAVAILABLE")
+
+
+def test_a_server_that_takes_no_writes_yet_is_an_outage(standing: Standing, customer: Customer) -> None:
+    with standing.read_only():
+        error_of(customer.order(key="two"), 503, "DEPENDENCY_UNAVAILABLE")
+        new = {"sku": "CUP", "name": "Cup", "price": 3, "stock": 1}
+        error_of(customer.post("/products", new), 503, "DEPENDENCY_UNAVAILABLE")
+    assert customer.order(key="two").status_code == 202
