@@ -4,6 +4,7 @@ A run that could not be carried out is no kill, and neither is a promise that th
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import msgspec
 
@@ -38,14 +39,15 @@ class Kill(msgspec.Struct, frozen=True, rename="camel"):
         return bool(self.promise)
 
 
-def kill_table(seed: int, seconds: float) -> Iterator[Kill]:
-    """Every mutant in turn, under the faults that provoke it, with load for so long."""
+def kill_table(seed: int, seconds: float, at_once: int) -> Iterator[Kill]:
+    """Every mutant in its turn, so many at once, under the faults that provoke it, with load for so long."""
 
     def run_seed(number: int, one: Mutant) -> Verdict | ChaosFailed:
         (done,) = run_each([number], 1, seconds, one.faults, one.name, None)
         return done
 
-    return (hunt(one, range(seed, seed + MOST_SEEDS), run_seed) for one in MUTANTS.values())
+    with ThreadPoolExecutor(at_once) as hunters:
+        yield from hunters.map(lambda one: hunt(one, range(seed, seed + MOST_SEEDS), run_seed), MUTANTS.values())
 
 
 def hunt(one: Mutant, seeds: Sequence[int], run_seed: RunSeed) -> Kill:

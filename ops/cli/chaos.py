@@ -82,7 +82,7 @@ def chaos(  # noqa: PLR0913, PLR0917  # the options of a command
         raise typer.Exit(ExitCode.ERROR)
 
 
-def _hunt(seed: int, seconds: float, faults: str, json_file: Path | None) -> None:
+def _hunt(seed: int, seconds: float, faults: str, at_once: int, json_file: Path | None) -> None:
     """Exit code 0 only when every mutant was caught."""
     import msgspec
 
@@ -91,7 +91,7 @@ def _hunt(seed: int, seconds: float, faults: str, json_file: Path | None) -> Non
     if faults:
         raise typer.BadParameter("every mutant has its own", param_hint="--faults")
     kills = list[Kill]()
-    for kill in kill_table(seed, seconds):
+    for kill in kill_table(seed, seconds, at_once):
         kills.append(kill)
         typer.echo(f"{kill.mutant}: {kill.promise or 'not caught'} after {kill.seeds} seeds", err=True)
         if json_file is not None:
