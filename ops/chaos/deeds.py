@@ -23,14 +23,6 @@ _LONGEST_S, _FAIL = 1.5, 0.2
 
 _MAKE = text("CREATE TABLE chaos_deeds (job_id uuid NOT NULL, claim int NOT NULL)")
 _DEEDS = text("SELECT job_id, claim FROM chaos_deeds")
-_TRIES = text(
-    """
-    SELECT a.job_id, j.kind, j.state, count(*) FILTER (WHERE a.outcome = 'succeeded') AS successes,
-           count(*) FILTER (WHERE a.outcome = 'crashed') AS crashes,
-           (SELECT count(*) FROM dead_letters AS d WHERE d.job_id = a.job_id) AS deaths
-      FROM attempts AS a JOIN jobs AS j ON j.id = a.job_id GROUP BY a.job_id, j.kind, j.state
-    """
-)
 
 
 def deeds(running: System, tenant_id: str, dice: random.Random) -> Callable[[], None]:
@@ -51,8 +43,3 @@ def deeds(running: System, tenant_id: str, dice: random.Random) -> Callable[[], 
 def deeds_done(connection: Connection) -> Sequence[Row[Any]]:
     """A row for each effect: of which job, under which claim."""
     return connection.execute(_DEEDS).all()
-
-
-def tries_of_jobs(connection: Connection) -> Sequence[Row[Any]]:
-    """How the attempts of each job ended, of every kind: successes, crashes, and how often it died."""
-    return connection.execute(_TRIES).all()

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Row, text
 
 from domain.invariants import INVARIANTS, violations_of
 from ops.chaos.clients import Client
-from ops.chaos.deeds import deeds_done, tries_of_jobs
+from ops.chaos.deeds import deeds_done
 from ops.chaos.errands import download
 from ops.chaos.history import Endpoint, History, Tenant
 from ops.chaos.outside import Delivery, Mail
@@ -75,7 +75,6 @@ class Seen(msgspec.Struct, frozen=True):
     said: Said
     events: dict[str, int]
     deeds: Sequence[Row[Any]] = ()
-    tries: Sequence[Row[Any]] = ()
     #: Addresses that the mail server refused for good.
     refused: frozenset[str] = frozenset()
     #: Requests that reached what nobody may reach.
@@ -111,7 +110,6 @@ def look(running: System, history: History, lasting: Sequence[Endpoint]) -> Seen
             said=said,
             events=events_of(Sources(connection, history, said, deliveries, mails)),
             deeds=deeds_done(connection),
-            tries=tries_of_jobs(connection),
             refused=frozenset(running.outside.refused),
             canaries=list(running.outside.canaries),
             too_soon=connection.execute(_TOO_SOON).all(),

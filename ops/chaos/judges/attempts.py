@@ -1,5 +1,6 @@
 """Attempts, by the database's own clock: a job's life is a path of the state machine, one claim after the other."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import groupby, pairwise
 from typing import Any
@@ -12,6 +13,7 @@ from ops.chaos.observe import Seen
 
 #: What gives its attempt back: the next one has the same number.
 _RETURNED = {"snoozed", "handed_back"}
+_MOST_CRASHES = 3
 
 
 @judge("attempts follow one another")
@@ -45,6 +47,16 @@ def _problems(job: Row[Any], attempts: Sequence[Row[Any]]) -> Iterator[str]:
     outcomes = [attempt.outcome for attempt in attempts]
     if outcomes.count("succeeded") != (job.state == "succeeded") or "succeeded" in outcomes[:-1]:
         yield f"it is {job.state} after {outcomes}"
+
+
+@judge("what crashes is dead by its third crash")
+def crashes_are_few(history: History, seen: Seen) -> Iterator[str]:  # noqa: ARG001
+    """A replay gives a job a new life."""
+    deaths = Counter(letter.job_id for letter in seen.letters)
+    crashes = Counter(attempt.job_id for attempt in seen.attempts if attempt.outcome == "crashed")
+    for job_id, times in crashes.items():
+        if times > _MOST_CRASHES * max(1, deaths[job_id]):
+            yield f"job {job_id} crashed {times} times and was dead {deaths[job_id]} times"
 
 
 @judge("times are in order")

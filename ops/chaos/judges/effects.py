@@ -1,4 +1,4 @@
-"""What jobs did: each effect once, each success once, and no more crashes than it takes to be dead."""
+"""What jobs did: each effect once, and none of what failed."""
 
 from collections import defaultdict
 from collections.abc import Iterator
@@ -8,7 +8,6 @@ from ops.chaos.judges import judge
 from ops.chaos.observe import Seen
 
 _DEEDS = {"chaos.deed", "chaos.doomed", "chaos.newest"}
-_MOST_CRASHES = 3
 
 
 @judge("work is done once")
@@ -22,12 +21,3 @@ def work_is_done_once(history: History, seen: Seen) -> Iterator[str]:  # noqa: A
         if job.kind in _DEEDS and done != ([job.claim] if job.state == "succeeded" else []):
             yield f"deed {job.id} is {job.state} by claim {job.claim}, and was done by {done}"
     yield from (f"deed {job_id} was done, and nobody asked for it" for job_id in claims)
-
-
-@judge("a job succeeds once, and is dead by its third crash")
-def attempts_are_few(history: History, seen: Seen) -> Iterator[str]:  # noqa: ARG001
-    for job in seen.tries:
-        if job.successes != (job.state == "succeeded"):
-            yield f"{job.kind} {job.job_id} is {job.state} and succeeded {job.successes} times"
-        if job.crashes > _MOST_CRASHES * max(1, job.deaths):  # a replay gives it a new life
-            yield f"{job.kind} {job.job_id} crashed {job.crashes} times and was dead {job.deaths} times"

@@ -15,7 +15,7 @@ from domain.jobs.retry_policy import Succeeded
 from domain.outages import is_outage
 from ops.chaos.mutants.graft import imported, mutant, replace, rewrite
 
-_CRASHES = "a job succeeds once, and is dead by its third crash"
+_CRASHES = "what crashes is dead by its third crash"
 
 
 @mutant("work is done once", faults=["worker-stop"])

@@ -63,7 +63,7 @@ def relay_reads_on_from_the_last_id() -> None:
     replace(FlowRinger, "ring_hinted", lambda *_: [])
 
 
-@mutant("work is done once", "a job succeeds once, and is dead by its third crash", faults=["forged-bells"])
+@mutant("work is done once", "attempts follow one another", faults=["forged-bells"])
 def bell_is_an_order() -> None:
     """Whoever hears a bell starts its jobs, also those that are running or done."""
     rewrite("domain.jobs.attempts", "_START", "ARRAY(SELECT job_id FROM gone)", "CAST(:ids AS uuid[])")
