@@ -64,7 +64,7 @@ def chaos(  # noqa: PLR0913, PLR0917  # the options of a command
         return
     seconds = (minutes or 1.0) * 60
     if mutant == EVERY_MUTANT:
-        _hunt(seed, seconds, faults, json_file)
+        _hunt(seed, seconds, faults, at_once, json_file)
         return
     verdicts, void = list[Verdict](), 0
     for done in run_each(range(seed, seed + runs), at_once, seconds, _chosen(faults, mutant), mutant, logs):

@@ -1,13 +1,13 @@
 """The whole trial: one system, one part after the other."""
 
 from ops.bench.figure import Figure
-from ops.chaos.campaign import Say
 from ops.chaos.recovery.measured import figure
 from ops.chaos.recovery.postgresql import postgresql_kills
 from ops.chaos.recovery.relays import relay_kills
 from ops.chaos.recovery.trial import CALLERS, JOBS_PER_S, WHOLE_MINUTES, Trial
 from ops.chaos.recovery.valkey import flushes, valkey_kills
 from ops.chaos.recovery.workers import worker_kills
+from ops.chaos.strikes import Say
 from ops.chaos.system import system
 
 PARTS = (worker_kills, relay_kills, flushes, valkey_kills, postgresql_kills)

@@ -12,12 +12,13 @@ from sqlalchemy import Row, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from domain.jobs.outbox import enqueue, new_job
-from ops.chaos.campaign import Say, is_quiet
 from ops.chaos.clients import Client
 from ops.chaos.history import History, Posted
 from ops.chaos.kinds import Honest
 from ops.chaos.load import Load
 from ops.chaos.recovery.measured import Wait
+from ops.chaos.rest import is_quiet
+from ops.chaos.strikes import Say
 from ops.chaos.system import System
 from ops.chaos.tenants import settle_in
 from workers.broker import ring_relay

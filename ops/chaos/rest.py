@@ -1,0 +1,96 @@
+"""After the last fault: something moves, everything is up, every unknown outcome is known, every job has ended.
+
+Not to come to rest is a finding like any other: what hangs is as good as lost. Judges are asked all the same.
+"""
+
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
+
+from ops.chaos.checker import check
+from ops.chaos.clients import Client
+from ops.chaos.history import Endpoint, History, Posted, Tenant
+from ops.chaos.judges import Finding
+from ops.chaos.observe import Seen, look
+from ops.chaos.operators import Operator
+from ops.chaos.system import ChaosFailed, System
+
+#: After the last fault is healed: some job ends, everything is up again, every unknown outcome is known, every job has
+#: ended.
+PROGRESS_WITHIN_S, UP_WITHIN_S, KNOWN_WITHIN_S, QUIET_WITHIN_S = 30.0, 60.0, 60.0, 120.0
+
+
+_PROGRESS = text("SELECT EXISTS (SELECT FROM attempts WHERE finished_at > :healed_at)")
+_UNENDED = text(
+    """
+    SELECT concat_ws(' ', count(*), j.kind, j.state, 'due in ' || (min(o.due_at) - clock_timestamp()),
+                     'in a lane that is ' || l.state || ' with ' || l.in_flight || ' of ' || l.room || ' in flight',
+                     CASE WHEN c.paused_at IS NOT NULL THEN 'paused' END)
+      FROM jobs AS j LEFT JOIN outbox AS o ON o.job_id = j.id LEFT JOIN lanes AS l ON l.name = o.lane
+      LEFT JOIN controls AS c ON c.scope = 'queue' AND c.name = j.queue
+     WHERE j.state NOT IN ('succeeded', 'dead', 'cancelled')
+     GROUP BY j.kind, j.state, l.name, l.state, l.in_flight, l.room, c.paused_at LIMIT 10
+    """
+)
+_QUIET = text("SELECT NOT EXISTS (SELECT FROM jobs WHERE state NOT IN ('succeeded', 'dead', 'cancelled'))")
+
+
+class Rest:
+    """How long after the last fault was healed, in seconds; infinite until it is so. `resolved`: by their keys."""
+
+    progress_s = up_s = quiet_s = float("inf")
+    resolved = 0
+
+
+def settle(
+    running: System, client: Client, history: History, operator: Operator, lasting: Sequence[Endpoint], rest: Rest
+) -> tuple[list[Finding], Seen | None]:
+    """What is found broken, and what was seen; nothing was seen when there was nobody to ask."""
+    unknown = [posted for posted in history.posted if posted.outcome == "unknown"]
+    restless: list[Finding] = []
+    try:
+        operator.stop()
+        rest.progress_s = _progress(running, client, history, lasting[0].tenant)
+        rest.up_s = running.wait(running.is_ready, "not every process was up again", UP_WITHIN_S)
+        for posted in unknown:
+            client.post(posted, KNOWN_WITHIN_S)
+        rest.resolved = len(unknown)
+    except ChaosFailed as failed:
+        return [Finding("liveness", str(failed))], None
+    try:
+        rest.quiet_s = running.wait(lambda: is_quiet(running), "not every job came to its end", QUIET_WITHIN_S, 0.5)
+    except ChaosFailed as failed:
+        restless = [Finding("liveness", f"{failed}: {_unended(running)}")]
+    seen = look(running, history, lasting)
+    return [*restless, *check(history, seen)], seen
+
+
+def _progress(running: System, client: Client, history: History, tenant: Tenant) -> float:
+    """How long until some job has ended, in seconds. An order is posted, so that there is one. Raises ChaosFailed."""
+    healed_at, began = datetime.now(UTC), time.monotonic()
+    probe = Posted(tenant, {tenant.plenty[0]: 1}, began)
+    history.begin(probe)
+    client.post(probe, PROGRESS_WITHIN_S)
+    running.wait(lambda: _has_ended_one(running, healed_at), "no job ended", PROGRESS_WITHIN_S)
+    return time.monotonic() - began
+
+
+def _has_ended_one(running: System, since: datetime) -> bool:
+    with running.engine.connect() as connection:
+        return bool(connection.execute(_PROGRESS, {"healed_at": since}).scalar())
+
+
+def is_quiet(running: System) -> bool:
+    with running.engine.connect() as connection:
+        return bool(connection.execute(_QUIET).scalar())
+
+
+def _unended(running: System) -> str:
+    """What has not ended, and what it waits for; nothing when the database cannot say."""
+    with suppress(DBAPIError), running.engine.connect() as connection:
+        return "; ".join(connection.execute(_UNENDED).scalars())
+    return ""
