@@ -12,11 +12,16 @@ import sys
 PR_SET_PDEATHSIG = 1
 
 
-def main(supervisor: int, command: list[str]) -> None:
+def tie_to(supervisor: int) -> None:
+    """This process gets SIGTERM when the thread that started it ends. Exits when its supervisor is gone already."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(signal.SIGTERM), 0, 0, 0)
         if os.getppid() != supervisor:
             sys.exit("the supervisor died before its child started")
+
+
+def main(supervisor: int, command: list[str]) -> None:
+    tie_to(supervisor)
     os.execv(command[0], command)  # noqa: S606 - replacing this process is the purpose
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, MutableMapping, Sequence
 from functools import lru_cache
 from itertools import accumulate
 from threading import Lock
-from typing import Any
+from typing import Any, TextIO, cast
 
 import msgspec
 import structlog
@@ -83,10 +83,31 @@ FINISHES_REFUSED = Counter("longshore_finishes_refused", "Finishes that the fenc
 RESCUES = Counter("longshore_rescues", "Jobs taken over from silent workers.", ["queue"])
 QUEUE_DEPTH = Gauge("longshore_queue_depth", "Jobs by queue and state, from PostgreSQL.", ["queue", "state"])
 OUTBOX_OLDEST = Gauge("longshore_outbox_oldest_seconds", "Age of the oldest obligation that is due.", ["queue"])
+LOG_LINES_LOST = Counter("longshore_log_lines_lost", "Writes of the log that stdout refused: its reader has gone.")
 BUILD = Gauge("longshore_build_info", "1, labelled with the version that runs.", ["version"])
 
 _SAME_ON_EVERY_LINE = ("environment", "service", "version")
 _SECRET_WORDS = ("secret", "password", "token", "authorization", "api_key", "apikey", "dsn", "email")
+
+
+class Stdout:
+    """Where lines go. One that nobody takes, as when a pipe's reader has died or a disk is full, is counted and lost.
+
+    A process whose work is done must not fail because it could not tell of it, and must not stay because it could not
+    say that it leaves.
+    """
+
+    def write(self, text: str) -> None:
+        try:
+            sys.stdout.write(text)
+        except OSError:
+            LOG_LINES_LOST.inc()
+
+    def flush(self) -> None:
+        try:
+            sys.stdout.flush()
+        except OSError:
+            LOG_LINES_LOST.inc()
 
 
 def configure_logging(*, level: str, log_format: str, process: str, environment: str, version: str) -> None:
@@ -108,14 +129,15 @@ def configure_logging(*, level: str, log_format: str, process: str, environment:
             structlog.dev.ConsoleRenderer(colors=True, exception_formatter=structlog.dev.plain_traceback),
         ]
     )
+    stdout = Stdout()
     structlog.configure(
         # Straight to stdout: the way through the standard library doubles the cost of a line, one per request.
         processors=[*shared, *rendered],
-        logger_factory=structlog.WriteLoggerFactory(sys.stdout),
+        logger_factory=structlog.WriteLoggerFactory(cast(TextIO, stdout)),
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(level.upper())),
         cache_logger_on_first_use=True,
     )
-    handler = logging.StreamHandler(sys.stdout)
+    handler = logging.StreamHandler(stdout)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,

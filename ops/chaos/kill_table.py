@@ -10,7 +10,7 @@ import msgspec
 
 from ops.chaos.judges import Finding
 from ops.chaos.mutants import MUTANTS, Mutant
-from ops.chaos.series import run_each
+from ops.chaos.series import end_runs, run_each
 from ops.chaos.system import ChaosFailed
 from ops.chaos.verdict import Verdict
 
@@ -47,7 +47,11 @@ def kill_table(seed: int, seconds: float, at_once: int) -> Iterator[Kill]:
         return done
 
     with ThreadPoolExecutor(at_once) as hunters:
-        yield from hunters.map(lambda one: hunt(one, range(seed, seed + MOST_SEEDS), run_seed), MUTANTS.values())
+        try:
+            yield from hunters.map(lambda one: hunt(one, range(seed, seed + MOST_SEEDS), run_seed), MUTANTS.values())
+        except BaseException:
+            end_runs()
+            raise
 
 
 def hunt(one: Mutant, seeds: Sequence[int], run_seed: RunSeed) -> Kill:

@@ -1,6 +1,7 @@
 """`longshore chaos`: faults by a seed against a whole system of its own, and the verdict of a checker."""
 # ruff: noqa: PLC0415  # lazy: nothing of the harness is loaded by other commands
 
+import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -59,6 +60,7 @@ def chaos(  # noqa: PLR0913, PLR0917  # the options of a command
     if show:
         typer.echo(catalogue())
         return
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as Ctrl-C does, with all that was started
     if recovery:
         _recover(minutes, json_file)
         return

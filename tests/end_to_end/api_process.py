@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from ops.stack import PORTS
 from tests.end_to_end.running import Running, wait_until
@@ -20,12 +20,12 @@ from tests.end_to_end.wrong_clock import python
 class ApiProcess:
     """One `longshore web`. `log` is what it said, line by line."""
 
-    def __init__(self, system: Running, folder: Path, clock_off_s: int, **settings: str) -> None:
+    def __init__(self, system: Running, folder: Path, clock_off_s: int, log_is_read: bool, **settings: str) -> None:
         self.port, self._log = _free_port(), folder / f"web-{time.monotonic_ns()}.log"
         environ = {**os.environ, **system.env, "PORT": str(self.port), "LOG_FORMAT": "json", **settings}
         self.headers = {"X-API-Key": system.env["LONGSHORE_API_KEY"], "Content-Type": "application/json"}
         command = python("ops.cli", "web", clock_off_s=clock_off_s)
-        with self._log.open("wb") as out:
+        with self._log.open("wb") if log_is_read else _deaf_pipe() as out:
             self.process = subprocess.Popen(command, env=environ, stdout=out, stderr=subprocess.STDOUT)
         wait_until(self.accepts_connections)
 
@@ -65,14 +65,23 @@ def ask_for(connection: http.client.HTTPConnection, headers: dict[str, str], sku
 
 
 @contextmanager
-def api_process(system: Running, folder: Path, clock_off_s: int = 0, **settings: str) -> Iterator[ApiProcess]:
+def api_process(
+    system: Running, folder: Path, clock_off_s: int = 0, log_is_read: bool = True, **settings: str
+) -> Iterator[ApiProcess]:
     """Ready to serve; ended afterwards, if the test has not."""
-    started = ApiProcess(system, folder, clock_off_s, **settings)
+    started = ApiProcess(system, folder, clock_off_s, log_is_read, **settings)
     try:
         yield started
     finally:
         started.process.terminate()
         started.process.wait(40)
+
+
+def _deaf_pipe() -> BinaryIO:
+    """Whoever read it has died."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    return os.fdopen(writer, "wb")
 
 
 def _free_port() -> int:
