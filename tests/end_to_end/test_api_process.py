@@ -101,9 +101,7 @@ def test_a_process_that_cannot_finish_in_time_says_so_and_leaves_with_one(system
     assert api.said("shutdown_complete") == []
 
 
-def test_an_api_whose_log_nobody_reads_any_more_serves_and_leaves_as_it_should(
-    system: Running, tmp_path: Path
-) -> None:
+def test_an_api_whose_log_nobody_reads_any_more_serves_and_leaves_as_it_should(system: Running, tmp_path: Path) -> None:
     sku = system.product(10)
     with api_process(system, tmp_path, log_is_read=False) as api:
         status, _, _ = api.order(sku, uuid4().hex)
