@@ -18,13 +18,17 @@ from ops.chaos.mutants.graft import imported, mutant, replace, rewrite
 _CRASHES = "what crashes is dead by its third crash"
 
 
-@mutant("work is done once", faults=["worker-stop"])
+@mutant("work is done once", "attempts follow one another", faults=["worker-stop"])
 def finish_without_its_fence() -> None:
     """A worker whose job was taken over may still commit, and finish it."""
     rewrite("domain.jobs.attempts", "_HOLD", " AND t.claim = j.claim", "")
     rewrite("domain.jobs.attempts", "_HOLD", " AND j.state = 'running'", "")
     rewrite("domain.jobs.finish", "_SUCCEED", " AND claim = :claim AND state = 'running'", " AND :claim > 0")
     rewrite("domain.jobs.finish", "_SUCCEED", "FROM finished)", "FROM finished ON CONFLICT DO NOTHING)")
+    for fence in (" AND d.claim = j.claim", " AND j.state = 'running'", " AND j.claim = d.claim"):
+        rewrite("domain.jobs.finish", "_FINISH", fence, "")
+    recorded = "CAST(detail AS jsonb)\n          FROM finished"
+    rewrite("domain.jobs.finish", "_FINISH", f"{recorded})", f"{recorded} ON CONFLICT DO NOTHING)")
 
 
 @mutant("liveness", faults=["workers-die"])
