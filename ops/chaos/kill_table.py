@@ -10,7 +10,7 @@ import msgspec
 
 from ops.chaos.judges import Finding
 from ops.chaos.mutants import MUTANTS, Mutant
-from ops.chaos.series import end_runs, run_each
+from ops.chaos.series import Series, end_runs, run_each
 from ops.chaos.system import ChaosFailed
 from ops.chaos.verdict import Verdict
 
@@ -43,7 +43,7 @@ def kill_table(seed: int, seconds: float, at_once: int) -> Iterator[Kill]:
     """Every mutant in its turn, so many at once, under the faults that provoke it, with load for so long."""
 
     def run_seed(number: int, one: Mutant) -> Verdict | ChaosFailed:
-        (done,) = run_each([number], 1, seconds, one.faults, one.name, None)
+        (done,) = run_each(Series([number], 1, seconds, one.faults, one.name))
         return done
 
     with ThreadPoolExecutor(at_once) as hunters:

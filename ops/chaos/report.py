@@ -11,17 +11,19 @@ from ops.chaos.verdict import Tally, Verdict
 
 def summary(verdict: Verdict) -> str:
     """A few lines: the figures, what never fired, what was broken."""
+    struck = sum(times > 0 for times in verdict.fired.values())
     fired = ", ".join(f"{name} {times}" for name, times in verdict.fired.items() if times)
     rest = f"up again after {verdict.up_after_s:.1f} s, quiet after {verdict.quiet_after_s:.1f} s"
     lines = [
         f"seed {verdict.seed}: {verdict.accepted} orders accepted, {verdict.resolved} resolved by key; {rest}",
         *_buckets(verdict),
-        f"  fired: {fired}",
+        f"  {struck} of {len(verdict.fired)} faults took effect: {fired}",
         f"  met: {', '.join(f'{name} {times}' for name, times in verdict.events.items() if times)}",
     ]
     lines += [f"  proved nothing about: {', '.join(verdict.unproved)}"] if verdict.unproved else []
     lines += [f"  BROKEN {finding.promise}: {finding.what}" for finding in verdict.findings]
-    return "\n".join(lines if verdict.findings else [*lines, "  every promise held"])
+    held = "  nothing was proved" if verdict.proved_nothing else "  every promise held"
+    return "\n".join(lines if verdict.findings else [*lines, held])
 
 
 def _buckets(verdict: Verdict) -> Iterator[str]:

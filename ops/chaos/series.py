@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 
+import msgspec
 import typer
 
 from ops.chaos.campaign import run
@@ -20,13 +21,23 @@ from ops.leash import tie_to
 from ops.telemetry import VERSION, configure_logging
 
 
-def run_each(
-    seeds: Sequence[int], at_once: int, seconds: float, faults: Sequence[str], mutant: str, logs: Path | None
-) -> Iterator[Verdict | ChaosFailed]:
+class Series(msgspec.Struct, frozen=True):
+    """What to run: these seeds, so many at once, each with load for so many seconds under these faults."""
+
+    seeds: Sequence[int]
+    at_once: int
+    seconds: float
+    faults: Sequence[str]
+    mutant: str = ""
+    #: Where to keep what was said in runs that broke a promise.
+    logs: Path | None = None
+
+
+def run_each(series: Series) -> Iterator[Verdict | ChaosFailed]:
     """As each comes to its end: its verdict, or why it could not be carried out."""
     fresh = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(at_once, fresh, _begin, (os.getpid(),), max_tasks_per_child=1) as places:
-        waiting = [places.submit(_run, seed, seconds, faults, mutant, logs) for seed in seeds]
+    with ProcessPoolExecutor(series.at_once, fresh, _begin, (os.getpid(),), max_tasks_per_child=1) as places:
+        waiting = [places.submit(_run, seed, series) for seed in series.seeds]
         try:
             for done in as_completed(waiting):
                 try:
@@ -45,12 +56,24 @@ def end_runs() -> None:
         child.terminate()
 
 
+def end_once() -> None:
+    """The first SIGINT or SIGTERM ends this process as Ctrl-C does; another one does not disturb that."""
+
+    def end(*_: object) -> None:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, end)
+
+
 def _begin(supervisor: int) -> None:
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    end_once()
     tie_to(supervisor)
 
 
-def _run(seed: int, seconds: float, faults: Sequence[str], mutant: str, logs: Path | None) -> Verdict:
+def _run(seed: int, series: Series) -> Verdict:
     known = every_fault()
 
     def say(line: str) -> None:
@@ -59,7 +82,8 @@ def _run(seed: int, seconds: float, faults: Sequence[str], mutant: str, logs: Pa
     # What the harness itself cannot do while a fault stands is expected.
     configure_logging(level="error", log_format="console", process="chaos", environment="test", version=VERSION)
     say("starts")
+    faults = [known[name] for name in series.faults]
     try:
-        return run(seed, seconds, [known[name] for name in faults], say, mutant, logs)
+        return run(seed, series.seconds, faults, say, series.mutant, series.logs)
     except ChaosFailed as failed:
         raise ChaosFailed(f"seed {seed} proved nothing: {failed}") from failed

@@ -22,7 +22,7 @@ def strike_all(
     running: System, history: History, tenant_id: str, planned: Sequence[Planned], seed: int, began: float, say: Say
 ) -> dict[str, int]:
     """How often each took effect. All are healed when this returns. Raises ChaosFailed when one could not be."""
-    fired: Counter[str] = Counter()
+    fired = Counter[str]()
     broken: list[str] = []
     touching: dict[str, threading.Lock] = defaultdict(threading.Lock)
 

@@ -6,7 +6,7 @@ from xml.sax.saxutils import escape
 from ops.chaos.plan import Planned
 from ops.chaos.verdict import Verdict
 
-WIDTH, LABELS, PLOT = 1000, 170, 800
+WIDTH, LABELS, PLOT = 1000, 200, 780
 TITLE, LANE, CURVE, AXIS, GAP, MARGIN = 30, 15, 90, 22, 26, 16
 #: A fault that strikes once and is over has no length; it is drawn as long as this.
 _MOMENT_S = 0.4
@@ -17,6 +17,7 @@ _STYLE = """
   .note { fill: #59636e; font-size: 11px; }
   .label { text-anchor: end; font-size: 11px; }
   .middle { text-anchor: middle; }
+  .end { text-anchor: end; }
   .fault { fill: #cf222e; }
   .idle { fill: #afb8c1; }
   .accepted { fill: none; stroke: #0969da; stroke-width: 1.5; }
@@ -61,6 +62,7 @@ def _run(verdict: Verdict, top: int) -> tuple[list[str], int]:
     curves = top + TITLE + LANE * len(names) + 8
     outcome = f"{len(verdict.findings)} promises broken" if verdict.findings else "every promise held"
     parts = [_text(MARGIN, top + 15, f"Seed {verdict.seed}: {verdict.accepted:,} orders accepted, {outcome}", "title")]
+    parts.append(_text(LABELS + PLOT, top + 15, "red: a fault that took effect; grey: one that did not", "note end"))
     for lane, name in enumerate(names):
         y = top + TITLE + lane * LANE
         parts.append(_text(LABELS - 8, y + 9, name, "label"))
@@ -87,9 +89,8 @@ def _curves(verdict: Verdict, top: int, scale: float) -> list[str]:
     return [
         f'<polygon class="ended" points="{" ".join(area)}"/>',
         f'<polyline class="accepted" points="{" ".join(_points(accepted, most_accepted, top, scale))}"/>',
-        _text(LABELS - 8, top + 10, f"{most_accepted:,} orders/s accepted", "label"),
-        _text(LABELS - 8, top + 24, f"{most_ended:,} jobs/s ended", "label note"),
-        _text(LABELS - 8, top + 38, "(the tops of line and area)", "label note"),
+        _text(LABELS - 8, top + 10, f"line: orders accepted, to {most_accepted:,}/s", "label"),
+        _text(LABELS - 8, top + 24, f"area: jobs ended, to {most_ended:,}/s", "label"),
     ]
 
 

@@ -13,7 +13,8 @@ from ops.chaos.plan import Planned
 class Verdict(msgspec.Struct, frozen=True, rename="camel"):
     """What a run showed. `findings` are broken promises: none means that all held.
 
-    `fired` has every fault that was drawn, with how often it took effect. The last two count by whole seconds since the
+    `fired` has every fault that was to strike, with how often it took effect, 0 too. `accepted_per_s` and `ended_per_s`
+    count by whole seconds since the
     load began: orders accepted, and jobs that came to their end.
     """
 
@@ -39,6 +40,11 @@ class Verdict(msgspec.Struct, frozen=True, rename="camel"):
     operations: dict[str, int] = {}
     share_of_5xx: float = 0.0
     slowest_accepted_s: float = 0.0
+
+    @property
+    def proved_nothing(self) -> bool:
+        """Nothing was accepted, or there were faults to strike and none of them took effect."""
+        return not self.accepted or (bool(self.fired) and not any(self.fired.values()))
 
     @property
     def unproved(self) -> list[str]:

@@ -1,7 +1,6 @@
 """`longshore chaos`: faults by a seed against a whole system of its own, and the verdict of a checker."""
 # ruff: noqa: PLC0415  # lazy: nothing of the harness is loaded by other commands
 
-import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,6 +9,9 @@ import typer
 from ops.cli.output import ExitCode, leave
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ops.chaos.series import Series
     from ops.chaos.verdict import Verdict
 
 Seed = Annotated[int, typer.Option(min=0, help="Of the first run; each further run has the next one.")]
@@ -50,26 +52,39 @@ def chaos(  # noqa: PLR0913, PLR0917  # the options of a command
 ) -> None:
     """Break a system of its own in every way that has a name, and check that nothing was lost.
 
-    Exit code 0 when every promise held, 1 when one was broken, a goal missed or a run proved nothing, 2 for a wrong
-    option.
+    Exit code 0 when every promise held, 1 when one was broken or a run proved nothing, 2 for a wrong option. With
+    --mutant: 0 when it was caught. With --recovery: 0 when every goal was met.
     """
-    from ops.chaos.report import catalogue, summary, totals
-    from ops.chaos.series import run_each
-    from ops.chaos.verdict import Verdict, tally_of
+    from ops.chaos.report import catalogue
+    from ops.chaos.series import Series, end_once
 
     if show:
         typer.echo(catalogue())
         return
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as Ctrl-C does, with all that was started
+    way = "--recovery" if recovery else "--mutant all" if mutant == EVERY_MUTANT else ""
+    others = {"--faults": faults, "--runs": runs > 1, "--chart": chart, "--logs": logs}
+    _check_options(way, others | {"--mutant": recovery and mutant})
+    _check_places(json_file, chart, logs)
+    chosen = [] if way else _chosen(faults, mutant)
+    end_once()
     if recovery:
         _recover(minutes, json_file)
-        return
-    seconds = (minutes or 1.0) * 60
-    if mutant == EVERY_MUTANT:
-        _hunt(seed, seconds, faults, at_once, json_file)
-        return
+    elif way:
+        _hunt(seed, (minutes or 1.0) * 60, at_once, json_file)
+    else:
+        series = Series(range(seed, seed + runs), at_once, (minutes or 1.0) * 60, chosen, mutant, logs)
+        _attack(series, json_file, chart)
+
+
+def _attack(series: "Series", json_file: Path | None, chart: Path | None) -> None:
+    from ops.chaos.kill_table import caught_by
+    from ops.chaos.mutants import MUTANTS
+    from ops.chaos.report import summary, totals
+    from ops.chaos.series import run_each
+    from ops.chaos.verdict import Verdict, tally_of
+
     verdicts, void = list[Verdict](), 0
-    for done in run_each(range(seed, seed + runs), at_once, seconds, _chosen(faults, mutant), mutant, logs):
+    for done in run_each(series):
         if isinstance(done, Verdict):
             verdicts.append(done)
             typer.echo(summary(done))
@@ -78,20 +93,36 @@ def chaos(  # noqa: PLR0913, PLR0917  # the options of a command
             void += 1
             typer.echo(str(done), err=True)
     tally = tally_of(verdicts, void)
-    if runs > 1:
+    if len(series.seeds) > 1:
         typer.echo(totals(tally))
-    if void or tally.findings:
+    if series.mutant:
+        is_good = any(caught_by(MUTANTS[series.mutant], verdict.findings) for verdict in verdicts)
+        typer.echo(f"{series.mutant} was {'caught' if is_good else 'not caught'}")
+    else:
+        is_good = not tally.findings and not any(verdict.proved_nothing for verdict in verdicts)
+    if void or not is_good:
         raise typer.Exit(ExitCode.ERROR)
 
 
-def _hunt(seed: int, seconds: float, faults: str, at_once: int, json_file: Path | None) -> None:
+def _check_options(of: str, given: "Mapping[str, object]") -> None:
+    """What does not go with this way of running is refused, and not ignored."""
+    if of and (strange := [name for name, value in given.items() if value]):
+        raise typer.BadParameter(f"does not go with {of}", param_hint=", ".join(strange))
+
+
+def _check_places(*paths: Path | None) -> None:
+    """Before a run that takes minutes."""
+    for path in paths:
+        if path is not None and not path.absolute().parent.is_dir():
+            raise typer.BadParameter(f"{path.parent} is no folder")
+
+
+def _hunt(seed: int, seconds: float, at_once: int, json_file: Path | None) -> None:
     """Exit code 0 only when every mutant was caught."""
     import msgspec
 
     from ops.chaos.kill_table import Kill, kill_table, table
 
-    if faults:
-        raise typer.BadParameter("every mutant has its own", param_hint="--faults")
     kills = list[Kill]()
     for kill in kill_table(seed, seconds, at_once):
         kills.append(kill)

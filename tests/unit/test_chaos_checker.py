@@ -15,6 +15,7 @@ from standardwebhooks import Webhook
 from ops.chaos.buckets import Buckets, buckets_of
 from ops.chaos.checker import check
 from ops.chaos.history import Adjusted, Asked, Endpoint, History, Posted, Tenant
+from ops.chaos.judges import JUDGES
 from ops.chaos.observe import Seen
 from ops.chaos.outside import Delivery, Mail
 from ops.chaos.said import Said
@@ -248,6 +249,10 @@ def test_a_broken_promise_is_found_by_its_name(promise: str, harm: Callable[[Wor
     world = World()
     harm(world)
     assert promise in world.findings()
+
+
+def test_every_judge_has_a_case_in_which_it_finds_something() -> None:
+    assert {promise for promise, _ in JUDGES} == {promise for promise, _ in BROKEN}
 
 
 def test_what_is_no_fault_is_not_found() -> None:

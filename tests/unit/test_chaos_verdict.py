@@ -46,6 +46,15 @@ def test_a_broken_promise_stands_in_the_words_and_a_kept_one_is_said() -> None:
     assert "every promise held" in summary(HELD)
 
 
+def test_a_run_in_which_nothing_was_accepted_or_no_fault_took_effect_proves_nothing() -> None:
+    idle = msgspec.structs.replace(HELD, fired={"flushall": 0})
+    for verdict in (idle, msgspec.structs.replace(HELD, accepted=0)):
+        assert verdict.proved_nothing
+        assert "nothing was proved" in summary(verdict)
+    assert not HELD.proved_nothing
+    assert not msgspec.structs.replace(HELD, fired={}).proved_nothing
+
+
 def test_many_runs_are_added_up_by_fault_and_by_event() -> None:
     tally = tally_of([HELD, BROKEN], void=1)
     assert (tally.seeds, tally.void, tally.accepted, tally.findings) == (2, 1, 2_400, 1)

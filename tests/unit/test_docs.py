@@ -26,6 +26,7 @@ from domain.job_kinds import WEBHOOK_TIMETABLE
 from domain.jobs.state_machine import MOVES
 from domain.webhooks.cloud_event import encode_event
 from domain.webhooks.signature_rules import message_id, secret_bytes, signed_headers
+from ops.chaos.catalogue import every_fault
 from ops.cli import app
 
 ROOT = Path(__file__).parents[2]
@@ -64,6 +65,11 @@ def test_a_decision_is_one_short_page_of_four_parts(path: Path) -> None:
 
 def test_decisions_are_numbered_without_gaps() -> None:
     assert [int(path.name[:4]) for path in DECISIONS] == list(range(1, len(DECISIONS) + 1))
+
+
+def test_every_fault_of_chaos_is_there_with_what_it_does() -> None:
+    expected = [[one.id, f"`{one.name}`", one.summary] for one in every_fault().values()]
+    assert rows(page("reliability.md"), "number") == expected
 
 
 def test_the_codes_of_errors_are_all_there() -> None:
