@@ -11,7 +11,15 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+import ops.chaos.kinds  # noqa: F401  # declares kinds of its own; see below
+from domain.jobs.kind import KINDS
 from ops.stack import Stack
+from workers.registry import HANDLERS
+
+# The product has no such kinds: whatever imports the harness, no test finds them declared.
+for declared in (KINDS, HANDLERS):
+    for name in [name for name in declared if name.startswith("chaos.")]:
+        del declared[name]
 
 # A busy machine is no bug: how long an example takes is not asserted.
 settings.register_profile("longshore", deadline=None, suppress_health_check=[HealthCheck.too_slow])
