@@ -21,7 +21,7 @@ from ops.chaos.system import ChaosFailed, System
 
 #: After the last fault is healed: some job ends, everything is up again, every unknown outcome is known, every job has
 #: ended.
-PROGRESS_WITHIN_S, UP_WITHIN_S, KNOWN_WITHIN_S, QUIET_WITHIN_S = 30.0, 60.0, 60.0, 120.0
+PROGRESS_WITHIN_S, UP_WITHIN_S, KNOWN_WITHIN_S, QUIET_WITHIN_S = 30.0, 60.0, 60.0, 240.0
 
 
 _PROGRESS = text("SELECT EXISTS (SELECT FROM attempts WHERE finished_at > :healed_at)")

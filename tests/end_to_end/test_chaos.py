@@ -19,7 +19,7 @@ def chaos(*words: str) -> "subprocess.CompletedProcess[str]":
 @pytest.mark.timeout(450)
 def test_a_mix_of_two_minutes_breaks_no_promise(tmp_path: Path) -> None:
     record, picture = tmp_path / "verdicts.json", tmp_path / "timeline.svg"
-    done = chaos("--seed", "9", "--minutes", "1", "--json", str(record), "--chart", str(picture))
+    done = chaos("--seed", "9", "--minutes", "0.75", "--json", str(record), "--chart", str(picture))
     assert done.returncode == 0, done.stdout + done.stderr
     (verdict,) = json.loads(record.read_text())
     assert verdict["accepted"] > 0
