@@ -18,7 +18,7 @@ from ops.chaos.clients import PATIENCE_S, TIMEOUT_S, Client
 from ops.chaos.errands import Errands
 from ops.chaos.history import History, Posted, Tenant
 
-_PAUSE_S = 0.02
+PAUSE_S = 0.02
 #: Of the lines of an order, the share that asks for what runs out.
 _SCARCE = 0.2
 
@@ -38,9 +38,10 @@ class Load:
         seed: int,
         count: int,
         webhook_port: int,
+        pause_s: float = PAUSE_S,
     ) -> None:
         self._ports, self._tenants, self._history = ports, tenants, history
-        self._stopping = threading.Event()
+        self._stopping, self._pause_s = threading.Event(), pause_s
         errands = Errands(tenants, history, webhook_port)
         self._errands: list[tuple[Errand, float]] = [
             (self._order, 0.75),
@@ -73,7 +74,7 @@ class Load:
         weights = [weight for _, weight in self._errands]
         while not self._stopping.is_set():
             dice.choices(errands, weights)[0](client, dice)
-            self._stopping.wait(_PAUSE_S)
+            self._stopping.wait(self._pause_s)
         client.close()
 
     def _order(self, client: Client, dice: random.Random) -> None:

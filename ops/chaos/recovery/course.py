@@ -4,7 +4,7 @@ from ops.bench.figure import Figure
 from ops.chaos.recovery.measured import figure
 from ops.chaos.recovery.postgresql import postgresql_kills
 from ops.chaos.recovery.relays import relay_kills
-from ops.chaos.recovery.trial import CALLERS, JOBS_PER_S, WHOLE_MINUTES, Trial
+from ops.chaos.recovery.trial import CALLERS, JOBS_PER_S, PAUSE_S, WHOLE_MINUTES, Trial
 from ops.chaos.recovery.valkey import flushes, valkey_kills
 from ops.chaos.recovery.workers import worker_kills
 from ops.chaos.strikes import Say
@@ -18,5 +18,5 @@ def recover(minutes: float, say: Say) -> Figure:
     with system(seed=0) as running:
         trial = Trial(running, minutes / WHOLE_MINUTES, say)
         measured = [one for part in PARTS for one in part(trial)]
-    load = f"Load: {CALLERS} callers that post orders without a rest, and {JOBS_PER_S:g} jobs per second."
+    load = f"Load: {CALLERS} callers who rest {PAUSE_S:g} s between orders, and {JOBS_PER_S:g} jobs per second."
     return figure(measured, [load])

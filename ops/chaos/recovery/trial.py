@@ -25,7 +25,8 @@ from workers.broker import ring_relay
 
 #: What `--minutes` is compared with: so long takes a whole trial.
 WHOLE_MINUTES = 8.0
-CALLERS, JOBS_PER_S = 2, 12.0
+#: Moderate: nothing gathers, so that what is measured is recovery and not a backlog.
+CALLERS, PAUSE_S, JOBS_PER_S = 2, 0.4, 12.0
 _STEADY_WITHIN_S, _QUIET_WITHIN_S = 60.0, 90.0
 
 _IS_BEHIND = text("SELECT EXISTS (SELECT FROM outbox WHERE due_at < clock_timestamp() - interval '1 second')")
@@ -80,7 +81,7 @@ class Trial:
                     self.post_jobs(1, job_s)
 
         ports = list(self.system.ports.values())
-        callers = Load(ports, self._tenants, self._history, 1, CALLERS, self.system.webhook_port)
+        callers = Load(ports, self._tenants, self._history, 1, CALLERS, self.system.webhook_port, PAUSE_S)
         feeder = threading.Thread(target=feed, name="feeder", daemon=True)
         callers.start()
         feeder.start()
