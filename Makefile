@@ -36,7 +36,7 @@ types: .venv/.development ## Check the types
 	@$(BIN)/mypy
 
 test: .venv/.development ## Run the tests (ARGS="-k outbox" narrows them)
-	@$(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+	@$(BIN)/pytest --numprocesses 2 --dist loadfile $(ARGS)
 
 chaos: .venv/.runtime ## Break whole systems by 200 seeds of a minute each, for hours (ARGS="--seed 7 --runs 1" for one)
 	@mkdir -p .chaos

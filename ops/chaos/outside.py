@@ -67,6 +67,9 @@ class Mood(msgspec.Struct, frozen=True):
     greylist: bool = False
 
 
+#: Between two bytes of an answer that drips.
+_DRIP_S = 0.2
+
 WELL = Mood()
 
 
@@ -165,13 +168,11 @@ class Outside:
         extra = f"Location: {mood.location}\r\n" if 300 <= status < 400 else ""
         extra += f"Retry-After: {RETRY_AFTER_S}\r\n" if status in {429, 503} else ""
         answer = f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n{extra}Content-Length: 0\r\n\r\n".encode()
-        for byte in answer if mood.drip else ():
-            writer.write(bytes([byte]))
+        self.spoiled += mood.drip
+        for part in [answer[at : at + 1] for at in range(len(answer))] if mood.drip else [answer]:
+            writer.write(part)
             await writer.drain()
-            await asyncio.sleep(0.2)
-        if not mood.drip:
-            writer.write(answer)
-            await writer.drain()
+            await asyncio.sleep(_DRIP_S if mood.drip else 0)
         return status
 
     async def _explode(self, bomb: Bomb, writer: asyncio.StreamWriter) -> int | None:
