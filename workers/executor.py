@@ -5,7 +5,6 @@ recorded by itself, as soon as it is known.
 """
 
 import asyncio
-import time
 from collections import deque
 from collections.abc import Sequence
 from threading import Lock, Thread
@@ -85,16 +84,11 @@ class Executor:
                 is_held = False
             self._run_jobs(jobs, lease_id)
             if is_held:
-                self._wait_until_written(jobs)
+                # What the next such job takes down with it must not be the outcome of this one.
+                self._resources.holdings.wait_until_written(jobs, _WRITTEN_WITHIN_S)
         finally:
             if is_held:
                 self._lone.release()
-
-    def _wait_until_written(self, jobs: Sequence[ClaimedJob]) -> None:
-        """What the next such job takes down with it must not be the outcome of this one."""
-        until = time.monotonic() + _WRITTEN_WITHIN_S
-        while any(self._resources.holdings.holds(job) for job in jobs) and time.monotonic() < until:
-            time.sleep(0.005)
 
     def _run_jobs(self, jobs: list[ClaimedJob], lease_id: UUID) -> None:
         for name in {job.kind for job in jobs}:  # a forged bell may mix kinds

@@ -44,6 +44,12 @@ class Holdings:
             held = self._held.get(job.id)
             return held is not None and held.job.claim == job.claim
 
+    def wait_until_written(self, jobs: Sequence[ClaimedJob], limit_s: float) -> None:
+        """None of them is held any more when this returns, or the time is up."""
+        until = time.monotonic() + limit_s
+        while any(self.holds(job) for job in jobs) and time.monotonic() < until:
+            time.sleep(0.005)
+
     def hold(self, jobs: Sequence[ClaimedJob], timeout_s: float, lease_id: UUID) -> None:
         """These jobs were claimed together, under this lease."""
         now = time.monotonic()

@@ -5,6 +5,7 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
@@ -55,34 +56,40 @@ def run(
             part.stop()
         running.wires.straighten()
         say("healed")
-        rest = Rest()
-        findings, seen = settle(running, client, history, operator, lasting, rest)
-        ended_at = _ended_at(running)
-        if findings and logs is not None:
+        rest = settle(running, client, history, operator, lasting)
+        ended_per_s = per_second([at - began_at for at in _ended_at(running)])
+        if rest.findings and logs is not None:
             running.keep_logs(logs / f"seed-{seed}")
-    posted = history.posted
     return Verdict(
         seed=seed,
         mutant=mutant,
         load_seconds=seconds,
-        findings=findings,
         fired={one.name: fired.get(one.name, 0) for one in faults},
         timeline=planned,
-        accepted=sum(one.outcome == "accepted" for one in posted),
-        refused=sum(one.outcome == "refused" for one in posted),
-        resolved=rest.resolved,
-        statuses=dict(sorted(history.statuses.items())),
-        events=seen.events if seen else {},
-        up_after_s=rest.up_s,
-        quiet_after_s=rest.quiet_s,
-        accepted_per_s=per_second([one.accepted_at - began for one in posted if one.outcome == "accepted"]),
-        ended_per_s=per_second([at - began_at for at in ended_at]),
-        progress_after_s=rest.progress_s,
-        buckets=buckets_of(history, seen) if seen else {},
-        operations=dict(sorted(history.operations.items())),
-        share_of_5xx=share_of_5xx(history.statuses),
-        slowest_accepted_s=seen.said.slowest_accepted_s if seen else 0.0,
+        ended_per_s=ended_per_s,
+        **_shown(history, rest, began),
     )
+
+
+def _shown(history: History, rest: Rest, began: float) -> dict[str, Any]:
+    """What a verdict has from callers, and from what was seen when all was at rest."""
+    posted, seen = history.posted, rest.seen
+    return {
+        "findings": rest.findings,
+        "accepted": sum(one.outcome == "accepted" for one in posted),
+        "refused": sum(one.outcome == "refused" for one in posted),
+        "resolved": rest.resolved,
+        "statuses": dict(sorted(history.statuses.items())),
+        "events": seen.events if seen else {},
+        "up_after_s": rest.up_s,
+        "quiet_after_s": rest.quiet_s,
+        "accepted_per_s": per_second([one.accepted_at - began for one in posted if one.outcome == "accepted"]),
+        "progress_after_s": rest.progress_s,
+        "buckets": buckets_of(history, seen) if seen else {},
+        "operations": dict(sorted(history.operations.items())),
+        "share_of_5xx": share_of_5xx(history.statuses),
+        "slowest_accepted_s": seen.said.slowest_accepted_s if seen else 0.0,
+    }
 
 
 def has_standby(seed: int, faults: Sequence[Fault]) -> bool:

@@ -104,7 +104,6 @@ class Client:
         deadline = time.monotonic() + patience_s
         in_doubt = False
         while True:
-            posted.tries += 1
             answer = self.ask("POST", "/orders", posted.tenant.api_key, posted.body, Idempotency_Key=posted.key)
             if answer.status == http.client.ACCEPTED:
                 return self._accepted(posted, answer, in_doubt)

@@ -12,10 +12,10 @@ from uuid import uuid4
 import msgspec
 from sqlalchemy.exc import DBAPIError
 
-from domain.tenants.keys import create_key, ensure_tenant
 from ops.chaos.clients import Client
 from ops.chaos.faults import Scene
 from ops.chaos.history import Posted, Tenant
+from ops.chaos.tenants import make_tenant, product_of
 
 _PATIENCE_S, _TRIES = 6.0, 5
 _GONE_WITHIN_S = 60.0
@@ -42,7 +42,7 @@ class Guest:
 
     def order(self, count: int) -> list[Posted]:
         """So many orders of one piece, all at the same moment. Their outcome is known, or resolved after the faults."""
-        wanted = [Posted(self.tenant, {self.sku: 1}, time.monotonic()) for _ in range(count)]
+        wanted = [Posted(self.tenant, {self.sku: 1}) for _ in range(count)]
         together = threading.Barrier(count)
 
         def post(posted: Posted) -> None:
@@ -76,12 +76,10 @@ def guest(scene: Scene, stock: int) -> Guest | None:
     """A new one, with so many pieces of its product; None when an outage is in its way."""
     name, sku = f"guest-{uuid4().hex}", f"HOT-{scene.dice.randrange(10**6)}"
     try:
-        with scene.system.engine.begin() as tx:
-            tenant_id = ensure_tenant(tx, name)
-            keys = create_key(tx, tenant_id, "api", ["api"]), create_key(tx, tenant_id, "admin", ["api", "admin"])
+        made = Guest(scene, make_tenant(scene.system, name, [sku], [sku]))
     except DBAPIError:
         return None
-    made = Guest(scene, Tenant(str(tenant_id), name, *keys, [sku], [sku]))
-    product = {"sku": sku, "name": "Thing", "price": 9.5, "stock": stock}
     # 409: it was made, and the answer was lost.
-    return made if made.call("POST", "/products", made.tenant.admin_key, product)[0] in {201, 409} else None
+    return (
+        made if made.call("POST", "/products", made.tenant.admin_key, product_of(sku, stock))[0] in {201, 409} else None
+    )

@@ -37,17 +37,15 @@ class Tenant(msgspec.Struct, frozen=True):
 
 
 class Posted(msgspec.Struct):
-    """One order that a caller wants, under one key, posted as often as it takes to know. Times are monotonic."""
+    """One order that a caller wants, under one key, posted as often as it takes to know. `accepted_at` is monotonic."""
 
     tenant: Tenant
     lines: dict[str, int]
-    at: float
     key: str = msgspec.field(default_factory=lambda: uuid4().hex)
     outcome: Outcome = "unknown"
     order_id: str = ""
     job_id: str = ""
     accepted_at: float = 0.0
-    tries: int = 0
     #: What was answered under this key besides the first 202: all must be the same bytes.
     answers: set[bytes] = msgspec.field(default_factory=set)
     refusal: str = ""

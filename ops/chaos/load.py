@@ -8,14 +8,13 @@ import http.client
 import json
 import random
 import threading
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
 from ops.chaos.clients import PATIENCE_S, TIMEOUT_S, Client
-from ops.chaos.errands import Errands
+from ops.chaos.errands import Errand, Errands
 from ops.chaos.history import History, Posted, Tenant
 
 PAUSE_S = 0.02
@@ -23,8 +22,6 @@ PAUSE_S = 0.02
 _SCARCE = 0.2
 
 AT_ONE_MOMENT = "two posts of one key at one moment"
-
-Errand = Callable[[Client, random.Random], None]
 
 
 class Load:
@@ -85,7 +82,7 @@ class Load:
         skus = dice.sample(tenant.plenty, dice.randint(1, 3))
         if dice.random() < _SCARCE:
             skus += dice.sample(tenant.scarce, 1)
-        posted = Posted(tenant, {sku: dice.randint(1, 3) for sku in skus}, time.monotonic())
+        posted = Posted(tenant, {sku: dice.randint(1, 3) for sku in skus})
         self._history.begin(posted)
         return posted
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 
+import msgspec
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
@@ -39,19 +40,23 @@ _UNENDED = text(
 _QUIET = text("SELECT NOT EXISTS (SELECT FROM jobs WHERE state NOT IN ('succeeded', 'dead', 'cancelled'))")
 
 
-class Rest:
-    """How long after the last fault was healed, in seconds; infinite until it is so. `resolved`: by their keys."""
+class Rest(msgspec.Struct):
+    """What came after the last fault, and how many seconds it took; infinite when it did not come. `resolved`: by key.
 
-    progress_s = up_s = quiet_s = float("inf")
-    resolved = 0
+    Nothing was `seen` when there was nobody to ask.
+    """
+
+    progress_s: float = float("inf")
+    up_s: float = float("inf")
+    quiet_s: float = float("inf")
+    resolved: int = 0
+    findings: list[Finding] = []
+    seen: Seen | None = None
 
 
-def settle(
-    running: System, client: Client, history: History, operator: Operator, lasting: Sequence[Endpoint], rest: Rest
-) -> tuple[list[Finding], Seen | None]:
-    """What is found broken, and what was seen; nothing was seen when there was nobody to ask."""
-    unknown = [posted for posted in history.posted if posted.outcome == "unknown"]
-    restless: list[Finding] = []
+def settle(running: System, client: Client, history: History, operator: Operator, lasting: Sequence[Endpoint]) -> Rest:
+    """Everything is told by the answer, also that the system did not come to rest."""
+    rest, unknown = Rest(), [posted for posted in history.posted if posted.outcome == "unknown"]
     try:
         operator.stop()
         rest.progress_s = _progress(running, client, history, lasting[0].tenant)
@@ -60,19 +65,21 @@ def settle(
             client.post(posted, KNOWN_WITHIN_S)
         rest.resolved = len(unknown)
     except ChaosFailed as failed:
-        return [Finding("liveness", str(failed))], None
+        rest.findings.append(Finding("liveness", str(failed)))
+        return rest
     try:
         rest.quiet_s = running.wait(lambda: is_quiet(running), "not every job came to its end", QUIET_WITHIN_S, 0.5)
     except ChaosFailed as failed:
-        restless = [Finding("liveness", f"{failed}: {_unended(running)}")]
-    seen = look(running, history, lasting)
-    return [*restless, *check(history, seen)], seen
+        rest.findings.append(Finding("liveness", f"{failed}: {_unended(running)}"))
+    rest.seen = look(running, history, lasting)
+    rest.findings += check(history, rest.seen)
+    return rest
 
 
 def _progress(running: System, client: Client, history: History, tenant: Tenant) -> float:
     """How long until some job has ended, in seconds. An order is posted, so that there is one. Raises ChaosFailed."""
     healed_at, began = datetime.now(UTC), time.monotonic()
-    probe = Posted(tenant, {tenant.plenty[0]: 1}, began)
+    probe = Posted(tenant, {tenant.plenty[0]: 1})
     history.begin(probe)
     client.post(probe, PROGRESS_WITHIN_S)
     running.wait(lambda: _has_ended_one(running, healed_at), "no job ended", PROGRESS_WITHIN_S)

@@ -1,7 +1,6 @@
 """Rivals: callers who get in each other's way, at the same moment."""
 
 import random
-import time
 from collections.abc import Sequence
 from threading import Thread
 
@@ -32,7 +31,7 @@ class Rivals:
         if (other.id, posted.key) in self._fought:
             return
         self._fought |= {(other.id, posted.key), (posted.tenant.id, posted.key)}
-        rival = Posted(other, {self._dice.choice(other.plenty): 1}, time.monotonic(), key=posted.key)
+        rival = Posted(other, {self._dice.choice(other.plenty): 1}, key=posted.key)
         self._history.begin(rival)
         self._client.post(rival, PATIENCE_S)
 

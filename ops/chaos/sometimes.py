@@ -43,8 +43,8 @@ def _said(*events: str) -> Callable[[Sources], int]:
     return lambda sources: sum(sources.said.events[event] for event in events)
 
 
-def _met(name: str) -> Sometimes:
-    return Sometimes("", name, lambda sources: sources.history.met[name])
+def _met(name: str, id: str = "") -> Sometimes:  # noqa: A002
+    return Sometimes(id, name, lambda sources: sources.history.met[name])
 
 
 def _repeated(sources: Sources) -> int:
@@ -55,10 +55,6 @@ def _repeated(sources: Sources) -> int:
 
 def _ambiguous(sources: Sources) -> int:
     return sum(not mail.acknowledged for mail in sources.mails)
-
-
-def _named(id: str, one: Sometimes) -> Sometimes:  # noqa: A002
-    return msgspec.structs.replace(one, id=id)
 
 
 SOMETIMES = (
@@ -73,7 +69,7 @@ SOMETIMES = (
         ),
     ),
     Sometimes("S2", "a stale finish was refused by its fence", _said("finish.refused in all", "job.lease_lost")),
-    _named("S3", _met(EMPTIED_AT_WORK)),
+    _met(EMPTIED_AT_WORK, "S3"),
     Sometimes("S4", "the leading relay was killed", lambda sources: sources.said.relays_died_leading),
     Sometimes(
         "S7",
@@ -96,8 +92,8 @@ SOMETIMES = (
             """
         ),
     ),
-    _named("S10", _met(load.AT_ONE_MOMENT)),
-    _named("S11", _met(clients.REPLAYED)),
+    _met(load.AT_ONE_MOMENT, "S10"),
+    _met(clients.REPLAYED, "S11"),
     Sometimes(
         "S12",
         "a cancel overtook the reservation",
@@ -109,13 +105,13 @@ SOMETIMES = (
         ),
     ),
     Sometimes("S13", "an order found no stock", _rows("SELECT count(*) FROM orders WHERE status = 'rejected'")),
-    _named("S14", _met(clients.FIRST_ANSWER_LOST)),
-    _named("S14", _met(clients.FIRST_POST_LOST)),
+    _met(clients.FIRST_ANSWER_LOST, "S14"),
+    _met(clients.FIRST_POST_LOST, "S14"),
     Sometimes("S16", "a lost bell was rung again", _said("outbox.rung_again in all")),
     Sometimes("", "a duplicate bell was dropped", _said("bell.duplicate in all")),
     Sometimes("S17", "crashes made a job dead", _rows("SELECT count(*) FROM dead_letters WHERE cause = 'crashes'")),
     Sometimes("S18", "nobody knew whether a mail had been taken", _ambiguous),
-    _named("S19", _met(clients.SHED)),
+    _met(clients.SHED, "S19"),
     Sometimes("S20", "a job was handed back", _rows("SELECT count(*) FROM attempts WHERE outcome = 'handed_back'")),
     Sometimes("", "a job was rescued", _rows("SELECT count(*) FROM attempts WHERE outcome = 'crashed'")),
     Sometimes("", "a job was retried", _rows("SELECT count(*) FROM attempts WHERE outcome = 'retrying'")),

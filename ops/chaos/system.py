@@ -77,8 +77,7 @@ class System:
         children = [child for role, count in CLASSES.items() for child in self._children(role, count)]
         log = JointLog(self._log, [child.name for child in children])
         self._supervisor = Supervisor(children, log, self._pids_file, _STOPPED_WITHIN_S)
-        self._thread = threading.Thread(target=self._supervise, name="supervisor", daemon=True)
-        self.exit_code: int | None = None
+        self._thread = threading.Thread(target=self._supervisor.run, name="supervisor", daemon=True)
 
     def _children(self, role: str, count: int) -> Iterator[Child]:
         words = [role, "--queues", QUEUES] if role == "worker" else [role]
@@ -128,7 +127,7 @@ class System:
         return heard == len(pids) and all(_is_ready(port) for port in self.ports.values())
 
     def stop(self) -> None:
-        """Every process has ended; `exit_code` is 0 if each left as it should."""
+        """Every process has ended."""
         for name in self.pids:
             self.signal(name, signal.SIGCONT)
         self._supervisor.stop()
@@ -169,9 +168,6 @@ class System:
             if time.monotonic() - began > limit_s:
                 raise ChaosFailed(f"{otherwise} within {limit_s:g} s")
             time.sleep(every_s)
-
-    def _supervise(self) -> None:
-        self.exit_code = self._supervisor.run()
 
 
 @contextmanager

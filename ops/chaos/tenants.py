@@ -16,7 +16,8 @@ MUCH_STOCK, LITTLE_STOCK = 10_000_000, 40
 
 def settle_in(running: System, client: Client) -> tuple[list[Tenant], list[Endpoint]]:
     """Everybody can order, and hears of it. Raises ChaosFailed."""
-    tenants = [_tenant(running, number) for number in range(TENANTS)]
+    scarce, plenty = [f"SCARCE-{each}" for each in range(SCARCE)], [f"PLENTY-{each}" for each in range(PLENTY)]
+    tenants = [make_tenant(running, f"tenant-{number}", scarce, plenty) for number in range(TENANTS)]
     for tenant in tenants:
         _stock(client, tenant)
     endpoints = [subscribe(client, tenant, tenant.name, running.webhook_port) for tenant in tenants]
@@ -25,25 +26,24 @@ def settle_in(running: System, client: Client) -> tuple[list[Tenant], list[Endpo
     return tenants, endpoints
 
 
-def _tenant(running: System, number: int) -> Tenant:
+def make_tenant(running: System, name: str, scarce: list[str], plenty: list[str]) -> Tenant:
+    """It has its keys, and no product yet. Raises DBAPIError."""
     with running.engine.begin() as tx:
-        tenant_id = ensure_tenant(tx, f"tenant-{number}")
+        tenant_id = ensure_tenant(tx, name)
         api_key = create_key(tx, tenant_id, "api", ["api"])
         admin_key = create_key(tx, tenant_id, "admin", ["api", "admin"])
-    return Tenant(
-        id=str(tenant_id),
-        name=f"tenant-{number}",
-        api_key=api_key,
-        admin_key=admin_key,
-        scarce=[f"SCARCE-{each}" for each in range(SCARCE)],
-        plenty=[f"PLENTY-{each}" for each in range(PLENTY)],
-    )
+    return Tenant(str(tenant_id), name, api_key, admin_key, scarce, plenty)
+
+
+def product_of(sku: str, stock: int) -> dict[str, object]:
+    """What is posted to sell it."""
+    return {"sku": sku, "name": "Thing", "price": 9.5, "stock": stock}
 
 
 def _stock(client: Client, tenant: Tenant) -> None:
     for sku in tenant.scarce + tenant.plenty:
         stock = LITTLE_STOCK if sku in tenant.scarce else MUCH_STOCK
-        body = msgspec.json.encode({"sku": sku, "name": "Thing", "price": 9.5, "stock": stock})
+        body = msgspec.json.encode(product_of(sku, stock))
         status, said = client.call("POST", "/products", tenant.admin_key, body)
         if status != 201:
             raise ChaosFailed(f"no product could be made: {status} {said[:200]!r}")

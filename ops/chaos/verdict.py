@@ -14,8 +14,7 @@ class Verdict(msgspec.Struct, frozen=True, rename="camel"):
     """What a run showed. `findings` are broken promises: none means that all held.
 
     `fired` has every fault that was to strike, with how often it took effect, 0 too. `accepted_per_s` and `ended_per_s`
-    count by whole seconds since the
-    load began: orders accepted, and jobs that came to their end.
+    count by whole seconds since the load began: orders accepted, and jobs that came to their end.
     """
 
     seed: int

@@ -36,7 +36,7 @@ class World:
 
     def __init__(self) -> None:
         self.tenant = Tenant(str(uuid4()), "tenant-0", "key", "admin", ["SCARCE-0"], ["PLENTY-0"])
-        self.posted = Posted(self.tenant, {"PLENTY-0": 2}, 0.0, outcome="accepted", order_id=str(uuid4()))
+        self.posted = Posted(self.tenant, {"PLENTY-0": 2}, outcome="accepted", order_id=str(uuid4()))
         self.posted.answers.add(b"202")
         self.history = History()
         self.history.begin(self.posted)

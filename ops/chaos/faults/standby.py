@@ -69,7 +69,7 @@ def stop_the_standby(scene: Scene) -> Iterator[None]:
     pair = _pair(scene)
     end(pair.standby)
     try:
-        posted = Posted(next(one.tenant for one in scene.history.posted), {"PLENTY-0": 1}, time.monotonic())
+        posted = Posted(next(one.tenant for one in scene.history.posted), {"PLENTY-0": 1})
         scene.history.begin(posted)  # its outcome is unknown, and will be learned
         client = Client(list(scene.system.ports.values()), scene.dice, scene.history)
         words = ("POST", "/orders", posted.tenant.api_key, posted.body)

@@ -42,15 +42,19 @@ def mutant(*breaks: str, faults: Sequence[str] = ()) -> Callable[[Callable[[], N
     return register
 
 
-def rewrite(module: str, name: str, old: str, new: str) -> None:
+def rewritten(module: str, name: str, old: str, new: str) -> TextClause | str:
     """This constant of a module, SQL as text or as a string, with one piece replaced."""
-    holder: Any = import_module(module)
-    was = getattr(holder, name)
+    was: TextClause | str = getattr(import_module(module), name)
     sql = was.text if isinstance(was, TextClause) else was
     if old not in sql:
         raise ValueError(f"{module}.{name} does not say {old!r} any more: the mutant must be made anew")
     changed = sql.replace(old, new)
-    setattr(holder, name, text(changed) if isinstance(was, TextClause) else changed)
+    return text(changed) if isinstance(was, TextClause) else changed
+
+
+def rewrite(module: str, name: str, old: str, new: str) -> None:
+    """From now on it is so."""
+    setattr(import_module(module), name, rewritten(module, name, old, new))
 
 
 def replace(holder: Any, name: str, by: Callable[..., Any]) -> None:

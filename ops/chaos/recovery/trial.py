@@ -2,7 +2,6 @@
 
 import random
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -61,7 +60,7 @@ class Trial:
     def order(self) -> Posted:
         """One that somebody is about to post."""
         tenant = self._tenants[0]
-        return Posted(tenant, {tenant.plenty[0]: 1}, time.monotonic())
+        return Posted(tenant, {tenant.plenty[0]: 1})
 
     def post_jobs(self, count: int, seconds: float, lane: str | None = None) -> None:
         """So many jobs that work for so long, in one transaction."""

@@ -2,10 +2,11 @@
 
 from collections.abc import Mapping
 from importlib import import_module
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pytest
-from sqlalchemy import TextClause, text
+
+from ops.chaos.mutants.graft import rewritten
 
 
 class Guard(NamedTuple):
@@ -60,10 +61,6 @@ MUTANTS = {
 def without(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     """The product without this guard, until the test ends. Fails when the guard is written otherwise by now."""
     guard = MUTANTS[name]
-    module: Any = import_module(guard.module)
-    written = getattr(module, guard.statement)
-    sql = written.text if isinstance(written, TextClause) else written
     for piece, instead in guard.pieces.items():
-        assert piece in sql, f"{guard.statement} does not say {piece!r} any more: the mutant must be made anew"
-        sql = sql.replace(piece, instead)
-    monkeypatch.setattr(module, guard.statement, text(sql) if isinstance(written, TextClause) else sql)
+        changed = rewritten(guard.module, guard.statement, piece, instead)
+        monkeypatch.setattr(import_module(guard.module), guard.statement, changed)
