@@ -7,7 +7,8 @@ import multiprocessing
 import os
 import signal
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from itertools import islice
 from pathlib import Path
 
 import msgspec
@@ -37,17 +38,30 @@ def run_each(series: Series) -> Iterator[Verdict | ChaosFailed]:
     """As each comes to its end: its verdict, or why it could not be carried out."""
     fresh = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(series.at_once, fresh, _begin, (os.getpid(),), max_tasks_per_child=1) as places:
-        waiting = [places.submit(_run, seed, series) for seed in series.seeds]
+        seeds = iter(series.seeds)
+
+        def submit(count: int) -> set["Future[Verdict]"]:
+            return {places.submit(_run, seed, series) for seed in islice(seeds, count)}
+
+        # Never more than there are places: a pool waits for ever for what it queued when its processes were ended.
+        running = submit(series.at_once)
         try:
-            for done in as_completed(waiting):
-                try:
-                    yield done.result()
-                except ChaosFailed as failed:
-                    yield failed
+            while running:
+                ended, running = wait(running, return_when=FIRST_COMPLETED)
+                running |= submit(len(ended))
+                for one in ended:
+                    yield _verdict(one)
         except BaseException:
-            places.shutdown(wait=False, cancel_futures=True)
+            places.shutdown(wait=False)
             end_runs()
             raise
+
+
+def _verdict(ended: "Future[Verdict]") -> Verdict | ChaosFailed:
+    try:
+        return ended.result()
+    except ChaosFailed as failed:
+        return failed
 
 
 def end_runs() -> None:

@@ -50,6 +50,18 @@ def test_a_seeded_bug_is_found() -> None:
     assert "was caught" in done.stdout
 
 
+def test_a_series_that_is_told_to_stop_stops_also_when_more_seeds_were_to_come() -> None:
+    command = [sys.executable, "-P", "-m", "ops.cli", "chaos", "--runs", "9"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as series:
+        assert series.stderr is not None
+        assert "seed 1 starts" in series.stderr.readline()
+        series.terminate()
+        try:
+            assert series.wait(60) == 130
+        finally:
+            series.kill()
+
+
 @pytest.mark.parametrize("flag", ["--faults", "--mutant"])
 def test_an_unknown_name_is_a_usage_error(flag: str) -> None:
     done = chaos(flag, "no-such-thing")
