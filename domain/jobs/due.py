@@ -199,8 +199,7 @@ _RING_IN_LANES = text(
          WHERE job_id = ANY(CAST(:ids AS uuid[]))
      RETURNING job_id, kind, queue, lane, alone, rings),
     served AS (
-        UPDATE lanes SET in_flight = in_flight + c.n, last_served = clock_timestamp(),
-               parked_until = CASE WHEN state = 'parked' THEN clock_timestamp() + interval '30 seconds' END
+        UPDATE lanes SET in_flight = in_flight + c.n, last_served = clock_timestamp()
           FROM (SELECT lane, count(*) AS n FROM rung GROUP BY lane) AS c WHERE name = c.lane)
     SELECT job_id, queue, kind, alone, rings FROM rung
     """
@@ -230,8 +229,8 @@ def ring_due_in_lanes(
 
     At most `limit` of a lane, none of who is `closed`, and of the others those that `allow` lets through; it is asked
     for one row after the other, each flow's first rows first. A parked lane whose time is up lets one row through as a
-    probe, one per 30 s. The caller pushes them to the broker before it commits: a crash in between rings twice, never
-    not at all.
+    probe, and no other while that is in flight. The caller pushes them to the broker before it commits: a crash in
+    between rings twice, never not at all.
     """
     picked = tx.execute(_PICK_IN_LANES, {**_columns(closed), "limit": limit, "lanes": lanes}).all()
     ids = [job_id for job_id, *flow in picked if allow(FlowKey(*flow), 1)]

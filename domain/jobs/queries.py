@@ -97,7 +97,7 @@ _OBLIGATIONS = """
     obligations AS (
         SELECT o.*, o.rings = 0 AND o.due_at > clock_timestamp() AS later,
                q.paused_at IS NOT NULL OR k.paused_at IS NOT NULL
-                OR coalesce(l.state = 'disabled' OR l.parked_until > clock_timestamp(), false) AS held
+                OR coalesce(l.state IN ('disabled', 'parked'), false) AS held
           FROM outbox AS o LEFT JOIN lanes AS l ON l.name = o.lane
           LEFT JOIN controls AS q ON q.scope = 'queue' AND q.name = o.queue
           LEFT JOIN controls AS k ON k.scope = 'kind' AND k.name = o.kind)

@@ -40,13 +40,16 @@ def observed(lane: Lane, seen: Observation, now: datetime) -> Lane:
     if lane.state == "disabled" or (seen.ok is None and seen.park_s is None and not seen.down):
         return lane
     latency_ms = lane.latency_ms if seen.latency_ms is None else _mean(lane.latency_ms, seen.latency_ms)
-    failures = 0 if seen.ok else lane.failures + 1
+    # Nothing is tried before its time: whoever fails until then was under way, and tells what is known already.
+    is_known = lane.parked_until is not None and now < lane.parked_until
+    failures = 0 if seen.ok else lane.failures + (not is_known)
     if seen.park_s is not None:
         return Lane("parked", now + timedelta(seconds=seen.park_s), failures, latency_ms)
-    if seen.down or failures >= FAILURES_TO_PARK:
-        return Lane("parked", now + timedelta(seconds=park_s(failures)), failures, latency_ms)
-    if lane.state == "parked" and not seen.ok:
+    is_away = seen.down or failures >= FAILURES_TO_PARK
+    if lane.state == "parked" and not seen.ok and (is_known or not is_away):
         return Lane("parked", lane.parked_until, failures, latency_ms)
+    if is_away:
+        return Lane("parked", now + timedelta(seconds=park_s(failures)), failures, latency_ms)
     return Lane("slow" if latency_ms > SLOW_MS else "healthy", None, failures, latency_ms)
 
 

@@ -2,7 +2,6 @@
 # ruff: noqa: PLC0415  # lazy: `--help` shall not wait for the database driver
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 import typer
@@ -56,8 +55,8 @@ def _lane(row: Any) -> dict[str, Any]:
 
 
 def holds(lane: Any) -> bool:
-    """The lane lets nothing through now: it is disabled, or parked and not yet due for a probe."""
-    return bool(lane.state == "disabled" or (lane.parked_until and lane.parked_until > datetime.now(UTC)))
+    """The lane lets nothing through, or one probe at a time."""
+    return lane.state in {"disabled", "parked"}
 
 
 def _print(out: Output, groups: Sequence[Record], lanes: Sequence[Record]) -> None:

@@ -3,12 +3,13 @@
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 import pytest
 from sqlalchemy import Connection, Engine, text
 
+from domain.database import database_clock, database_time
 from domain.ids import new_id
 from domain.job_kinds import DeliverWebhook, ReserveInventory
 from domain.jobs.due import (
@@ -23,7 +24,7 @@ from domain.jobs.due import (
 )
 from domain.jobs.kind import JobArgs
 from domain.jobs.outbox import enqueue, new_job
-from domain.lanes.lane_rules import Observation
+from domain.lanes.lane_rules import FIRST_PARK_S, Observation
 from domain.lanes.lanes import disable_lane, move_lanes, open_lane
 from ops.explain import Case, plan
 from tests.integration.builders import (  # noqa: F401  # in place of conftest's
@@ -359,11 +360,31 @@ def test_a_parked_lane_rings_nothing_before_its_time_and_then_one_probe_only(eng
     park(engine, name, seconds=-1)
     assert [len(rung_in_lanes(engine)), len(rung_in_lanes(engine))] == [1, 0]
 
-    # A probe whose bell was lost is followed by another, half a minute later, not by all that wait
+    # A probe whose bell was lost is followed by another as soon as it counts as lost, not by all that wait
     execute(engine, "UPDATE lanes SET in_flight = 0")
-    assert rung_in_lanes(engine) == []
-    park(engine, name, seconds=-1)
-    assert len(rung_in_lanes(engine)) == 1
+    assert [len(rung_in_lanes(engine)), len(rung_in_lanes(engine))] == [1, 0]
+
+
+def test_each_probe_that_fails_parks_its_lane_for_longer(engine: Engine) -> None:
+    """Only probes do: what was in flight when the lane was parked tells what is known already."""
+    name = lane(engine, "endpoint:1", room=8)
+    enqueued(engine, a_tenant(engine), *(delivery() for _ in range(20)), lane=name)
+    failure = Observation(False, 10)
+
+    def parked_for(*seen: Observation) -> float:
+        with engine.begin() as tx:
+            database_time.hear(database_clock(tx))
+            move_lanes(tx, {name: seen})
+        wait: timedelta = scalar(engine, "SELECT parked_until - now() FROM lanes WHERE name = :name", name=name)
+        return round(wait.total_seconds() / FIRST_PARK_S)
+
+    assert len(rung_in_lanes(engine)) == 8
+    assert parked_for(*[failure] * 6) == 1
+    assert parked_for(*[failure] * 2) == 1
+    for doubled in (2, 4, 8):
+        park(engine, name, seconds=-1)
+        assert len(rung_in_lanes(engine)) == 1
+        assert parked_for(failure) == doubled
 
 
 def test_a_disabled_lane_rings_nothing(engine: Engine) -> None:

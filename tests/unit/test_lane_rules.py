@@ -89,7 +89,24 @@ def test_a_dependency_that_asks_for_a_pause_gets_it(lane: Lane, asked_s: float) 
 
 def test_a_late_failure_does_not_open_a_parked_lane() -> None:
     parked = Lane("parked", LATER, failures=0)
-    assert after(parked, Observation(False, 10)) == Lane("parked", LATER, failures=1, latency_ms=10)
+    assert after(parked, Observation(False, 10)) == Lane("parked", LATER, failures=0, latency_ms=10)
+
+
+@given(st.integers(FAILURES_TO_PARK, 500), st.booleans())
+def test_jobs_that_were_under_way_when_the_lane_was_parked_do_not_park_it_for_longer(jobs: int, down: bool) -> None:
+    parked = after(Lane(), *[Observation(False, 10, down=down)] * jobs)
+    assert parked.parked_until == NOW + timedelta(seconds=FIRST_PARK_S)
+
+
+def test_each_probe_that_fails_parks_the_lane_for_twice_as_long() -> None:
+    failure, probed_at, waits = Observation(False, 10), NOW, []
+    lane = Lane(failures=FAILURES_TO_PARK - 1)
+    for _ in range(8):
+        lane = observed(lane, failure, probed_at)
+        assert lane.parked_until is not None
+        waits.append((lane.parked_until - probed_at).total_seconds())
+        probed_at = lane.parked_until
+    assert waits == [5, 10, 20, 40, 80, 160, 300, 300]
 
 
 @given(st.integers(0, 10_000))
