@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,10 @@ from api.relay_bell import RelayBell
 from api.routes import dead_letters, errors, job_events, jobs, orders, products, reports, webhook_endpoints
 from api.routes.health import Readiness, health, live, ready
 from api.routes.metrics import Depths, metrics
+from api.tenant_database import TenantDatabase
 from domain.database import connect
 from domain.reports.store import ReportStore
+from domain.roles import API, INTAKE, TENANT
 from domain.tenants.keys import Caller
 from ops.settings import Settings
 from ops.telemetry import log
@@ -34,20 +37,21 @@ logger = log(__name__)
 STATIC = Path(__file__).parent / "static"
 #: Business routes live here: the version of the contract, which links and clients carry, not a setting.
 PREFIX = "/api/v1"
-#: One connection per thread that may serve a request.
+#: One connection per thread that may serve a request; a few for looking up keys, news of jobs, and health.
 POOL_SIZE = 20
+OWN_POOL_SIZE = 5
 STATEMENT_TIMEOUT_MS = 5_000
 
 
 def create_app(settings: Settings, schema: str | None = None) -> Litestar:
     """The application. `schema` is the migration it needs: readiness fails at any other."""
-    engine = connect(
-        settings.database_url, process="api", pool_size=POOL_SIZE, statement_timeout_ms=STATEMENT_TIMEOUT_MS
-    )
-    intake_engine = connect(settings.database_url, process="ingress", pool_size=1)
+    connect_as = partial(connect, settings.database_url, statement_timeout_ms=STATEMENT_TIMEOUT_MS)
+    engine = connect_as(process="api", role=API.name, pool_size=OWN_POOL_SIZE)
+    tenants = connect_as(process="api", role=TENANT.name, pool_size=POOL_SIZE)
+    intake = connect(settings.database_url, process="ingress", role=INTAKE.name, pool_size=1)
     bell = RelayBell(settings.redis_url)
     readiness = Readiness(engine, bell, settings.required_for_readiness, schema)
-    ingress = Ingress(intake_engine, bell.ring)
+    ingress = Ingress(intake, bell.ring)
     news = JobNews(engine, settings.redis_url)
     business = Router(
         PREFIX,
@@ -65,6 +69,7 @@ def create_app(settings: Settings, schema: str | None = None) -> Litestar:
         dependencies={
             "caller": Provide(_caller, sync_to_thread=False),
             "engine": _always(engine),
+            "database": _of_caller(tenants),
             "ingress": _always(ingress),
             "bell": _always(bell),
             "news": _always(news),
@@ -74,7 +79,7 @@ def create_app(settings: Settings, schema: str | None = None) -> Litestar:
             "depths": _always(depths),
         },
         exception_handlers={HTTPException: answer_error, Exception: answer_error},
-        lifespan=[_lifespan(bell, ingress, news, readiness, (engine, intake_engine))],
+        lifespan=[_lifespan(bell, ingress, news, readiness, (engine, tenants, intake))],
         openapi_config=describe(PREFIX, "/api-docs/assets"),
         request_max_body_size=settings.max_body_bytes,
         logging_config=None,
@@ -88,6 +93,13 @@ def create_app(settings: Settings, schema: str | None = None) -> Litestar:
 
 def _caller(request: Request[Caller, Any, Any]) -> Caller:
     return request.user
+
+
+def _of_caller(tenants: Engine) -> Provide:
+    def database(request: Request[Caller, Any, Any]) -> TenantDatabase:
+        return TenantDatabase(tenants, request.user.tenant_id)
+
+    return Provide(database, sync_to_thread=False)
 
 
 def _always(value: Any) -> Provide:

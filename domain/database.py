@@ -28,10 +28,11 @@ _PLANNED_ONCE = {
 set_json_loads(msgspec.json.decode)
 
 
-def connect(
+def connect(  # noqa: PLR0913  # all that a session can be like, each by its name
     url: str,
     *,
     process: str,
+    role: str | None = None,
     pool_size: int = 5,
     pool_timeout_s: float = 2.0,
     idle_in_transaction_ms: int = IDLE_IN_TRANSACTION_MS,
@@ -39,6 +40,8 @@ def connect(
     hot: bool = False,
 ) -> Engine:
     """An engine whose sessions carry the process name. Opens no connection yet; connecting takes at most 2 s.
+
+    `role`: one of `domain.roles` that the sessions take; without one they are who the URL says, the owner.
 
     `hot`: for few statements run very often, by callers who can take a lost connection. Nothing is planned twice, and
     no connection is tried out before its use; a plan made while the tables were small must not read them whole later.
@@ -48,6 +51,7 @@ def connect(
         "lock_timeout": LOCK_TIMEOUT_MS,
         "statement_timeout": statement_timeout_ms,
         "timezone": "UTC",
+        **({"role": role} if role else {}),
         **(_PLANNED_ONCE if hot else {}),
     }
     engine = create_engine(

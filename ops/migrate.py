@@ -16,6 +16,7 @@ from sqlalchemy import Engine, text
 from domain.database import connect
 from domain.jobs.partitions import create_partitions_ahead
 from domain.lanes.lanes import SMTP, SMTP_ROOM, open_lane
+from domain.roles import grant_rights
 from domain.schedules.standing import declare_standing
 
 MIGRATIONS = Path(__file__).parents[1] / "migrations"
@@ -26,6 +27,9 @@ def upgrade(database_url: str, revision: str = "head") -> None:
     _migrate(database_url, lambda config: command.upgrade(config, revision))
     engine = connect(database_url, process="migrate")
     with engine.begin() as tx:
+        if revision == "head":
+            tx.execute(text("SELECT pg_advisory_xact_lock(hashtext('longshore.rights'))"))
+            grant_rights(tx)
         create_partitions_ahead(tx, datetime.now(UTC))
         open_lane(tx, SMTP, "email", SMTP_ROOM)
         declare_standing(tx, datetime.now(UTC))

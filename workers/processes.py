@@ -8,6 +8,7 @@ from sqlalchemy.exc import DBAPIError
 
 from domain.database import connect
 from domain.fleet.workers import beat
+from domain.roles import RELAY, RESCUER
 from ops.settings import Settings
 from ops.telemetry import log
 from workers.broker import connect_redis
@@ -24,7 +25,14 @@ BEAT_EVERY_S = 2.0
 def run_relay(settings: Settings) -> None:
     """The relay process."""
     # A relay that is stopped while it holds rows must free them soon: the others skip what is locked.
-    engine = connect(settings.database_url, process="relay", pool_size=3, idle_in_transaction_ms=2_000, hot=True)
+    engine = connect(
+        settings.database_url,
+        process="relay",
+        role=RELAY.name,
+        pool_size=3,
+        idle_in_transaction_ms=2_000,
+        hot=True,
+    )
     relay = Relay(engine, connect_redis(settings.redis_url))
     _turn_until_stopped("relay", settings, engine, relay.turn, pause_s=0.0)
     relay.close()
@@ -32,12 +40,13 @@ def run_relay(settings: Settings) -> None:
 
 def run_rescuer(settings: Settings) -> None:
     """The rescuer process."""
-    engine = connect(settings.database_url, process="rescuer", pool_size=2)
+    engine = connect(settings.database_url, process="rescuer", role=RESCUER.name, pool_size=2)
     _turn_until_stopped("rescuer", settings, engine, Rescuer(engine).turn, pause_s=PASS_EVERY_S)
 
 
 def run_scheduler(settings: Settings) -> None:
     """The scheduler process."""
+    # As the owner of the tables: it makes and drops partitions.
     engine = connect(settings.database_url, process="scheduler", pool_size=3)
     scheduler = Scheduler(engine, settings.job_retention_days)
     _turn_until_stopped("scheduler", settings, engine, scheduler.turn, pause_s=TURN_EVERY_S)

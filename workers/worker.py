@@ -1,6 +1,7 @@
 """The worker process: consumers hear bells, threads run bundles, one thread records, one proves that it lives."""
 
 import sys
+from functools import partial
 
 import dramatiq
 from redis import Redis
@@ -10,6 +11,7 @@ import workers.handlers  # noqa: F401  # registers them
 from domain.database import connect
 from domain.jobs.kind import KINDS
 from domain.reports.store import ReportStore
+from domain.roles import WORKER
 from ops.settings import Settings
 from workers.announcer import Announcer
 from workers.broker import ACTOR, EVERY_QUEUE, DoorbellBroker, connect_redis, ring_relay
@@ -33,9 +35,10 @@ def run_worker(settings: Settings, queues: list[str]) -> None:
         sys.exit(f"no handler in workers/handlers does {', '.join(missing)}: its jobs would die here")
     threads = settings.worker_threads
     # Two per thread (a handler may read beside its transaction), the vitals', a health probe's.
-    engine = connect(settings.database_url, process="worker", pool_size=2 * threads + 2, pool_timeout_s=30.0)
+    connect_as = partial(connect, settings.database_url, process="worker", role=WORKER.name, pool_timeout_s=30.0)
+    engine = connect_as(pool_size=2 * threads + 2)
     # One claim per thread, and the recorder's.
-    hot = connect(settings.database_url, process="worker", pool_size=threads + 1, pool_timeout_s=30.0, hot=True)
+    hot = connect_as(pool_size=threads + 1, hot=True)
     redis = connect_redis(settings.redis_url)
     with Lifecycle("worker", settings, engine, redis, queues) as life:
         announcer = Announcer(redis)

@@ -8,11 +8,12 @@ from litestar import Router, get
 from litestar.di import NamedDependency
 from litestar.params import FromPath, QueryParameter
 from msgspec import Struct
-from sqlalchemy import Engine, Row
+from sqlalchemy import Row
 
 from api.auth import requires_admin
 from api.envelope import Page, Success
 from api.pages import DEFAULT_LIMIT, Cursor, Limit, page, start_id
+from api.tenant_database import TenantDatabase
 from domain.jobs.dead_letters import DeadLetterFilter, find_dead_letters, get_dead_letter
 from domain.tenants.keys import Caller
 
@@ -39,7 +40,7 @@ class DeadLetterView(Struct, rename="camel"):
 @get("/", summary="List dead letters", sync_to_thread=True)
 def get_dead_letters(
     caller: NamedDependency[Caller],
-    engine: NamedDependency[Engine],
+    database: NamedDependency[TenantDatabase],
     limit: Limit = DEFAULT_LIMIT,
     cursor: Cursor = None,
     kind: Kind = None,
@@ -48,17 +49,17 @@ def get_dead_letters(
     """The tenant's dead letters, newest first."""
     start = start_id(cursor, "dead-letters", kind, resolved)
     wanted = DeadLetterFilter(tenant_id=caller.tenant_id, kind=kind, resolved=resolved)
-    with engine.connect() as connection:
+    with database.connect() as connection:
         rows = find_dead_letters(connection, wanted, after=start, limit=limit + 1)
     return page(rows, limit, _show, "dead-letters", kind, resolved)
 
 
 @get("/{dead_letter_id:str}", summary="Read a dead letter", sync_to_thread=True)
 def get_one_dead_letter(
-    dead_letter_id: FromPath[UUID], caller: NamedDependency[Caller], engine: NamedDependency[Engine]
+    dead_letter_id: FromPath[UUID], caller: NamedDependency[Caller], database: NamedDependency[TenantDatabase]
 ) -> Success[DeadLetterView]:
     """One dead letter."""
-    with engine.connect() as connection:
+    with database.connect() as connection:
         return Success(data=_show(get_dead_letter(connection, dead_letter_id, caller.tenant_id)))
 
 

@@ -15,10 +15,11 @@ from litestar.di import NamedDependency
 from litestar.openapi import ResponseSpec
 from litestar.params import FromPath, HeaderParameter
 from litestar.response import Stream
-from sqlalchemy import Engine, Row
+from sqlalchemy import Row
 
 from api.job_news import JobNews
 from api.routes.jobs import read_job, show_job
+from api.tenant_database import TenantDatabase
 from domain.jobs.state_machine import TERMINAL
 from domain.tenants.keys import Caller
 
@@ -49,13 +50,13 @@ _STREAM = ResponseSpec(
 async def follow_job(
     job_id: FromPath[UUID],
     caller: NamedDependency[Caller],
-    engine: NamedDependency[Engine],
+    database: NamedDependency[TenantDatabase],
     news: NamedDependency[JobNews],
     last_event_id: LastEventId = None,
 ) -> Response[Any]:
     """Server-Sent Events: the job's state now, unless `Last-Event-ID` is that of it, and whenever it has changed."""
     news.refuse_if_full(caller.tenant_id)
-    job = await read_job(engine, caller.tenant_id, job_id)
+    job = await read_job(database, caller.tenant_id, job_id)
     seen = last_event_id == str(job.version)
     if seen and job.state in TERMINAL:
         return Response(None, status_code=204)

@@ -11,13 +11,14 @@ from litestar.di import NamedDependency
 from litestar.openapi import ResponseSpec
 from litestar.params import FromPath, QueryParameter
 from msgspec import Struct
-from sqlalchemy import Engine, Row
+from sqlalchemy import Row
 
 from api.conditions import IfNoneMatch, Prefer, has_seen, preferred_wait_s
 from api.envelope import Page, Success
 from api.job_news import JobNews
 from api.leaving import leaving
 from api.pages import DEFAULT_LIMIT, Cursor, Limit, page, start_id
+from api.tenant_database import TenantDatabase
 from domain import aftermath
 from domain.jobs.queries import JobFilter, get_job, list_jobs
 from domain.jobs.results import readable_result, result_expires_at
@@ -115,7 +116,7 @@ def show_job(job: Row[Any]) -> JobView:
 @get("/", summary="List jobs", sync_to_thread=True)
 def get_jobs(
     caller: NamedDependency[Caller],
-    engine: NamedDependency[Engine],
+    database: NamedDependency[TenantDatabase],
     limit: Limit = DEFAULT_LIMIT,
     cursor: Cursor = None,
     in_state: StateFilter = None,
@@ -124,7 +125,7 @@ def get_jobs(
 ) -> Page[JobView]:
     """The tenant's jobs, newest first."""
     start = start_id(cursor, "jobs", in_state, kind, parent_id)
-    with engine.connect() as connection:
+    with database.connect() as connection:
         wanted = JobFilter(state=in_state, kind=kind, parent_id=parent_id)
         rows = list_jobs(connection, caller.tenant_id, wanted, after=start, limit=limit + 1)
     return page(rows, limit, show_job, "jobs", in_state, kind, parent_id)
@@ -134,7 +135,7 @@ def get_jobs(
 async def get_one_job(
     request: Request[Caller, Any, Any],
     job_id: FromPath[UUID],
-    engine: NamedDependency[Engine],
+    database: NamedDependency[TenantDatabase],
     news: NamedDependency[JobNews],
     prefer: Prefer = None,  # noqa: ARG001  # declares the header, which may stand on several lines
     if_none_match: IfNoneMatch = None,
@@ -142,7 +143,7 @@ async def get_one_job(
     """The monitor of a job: 200 whatever its state, with Retry-After while it is not done. With `Prefer: wait=N` it
     answers when the job is done, or differs from `If-None-Match`, or after N seconds.
     """
-    job = await read_job(engine, request.user.tenant_id, job_id)
+    job = await read_job(database, request.user.tenant_id, job_id)
     wait_s = preferred_wait_s(request.headers.getall("prefer", []))
     if wait_s and _is_worth_waiting_for(job, if_none_match):
         news.refuse_if_full(request.user.tenant_id)
@@ -150,11 +151,11 @@ async def get_one_job(
     return _monitor(job, if_none_match, wait_s)
 
 
-async def read_job(engine: Engine, tenant_id: UUID, job_id: UUID) -> Row[Any]:
+async def read_job(database: TenantDatabase, tenant_id: UUID, job_id: UUID) -> Row[Any]:
     """One job of this tenant, read in a thread. Raises NotFound."""
 
     def read() -> Row[Any]:
-        with engine.connect() as connection:
+        with database.connect() as connection:
             return get_job(connection, tenant_id, job_id)
 
     return await anyio.to_thread.run_sync(read)
@@ -199,11 +200,11 @@ def _monitor(job: Row[Any], if_none_match: str | None, wait_s: int | None) -> Re
 def cancel_job(
     job_id: FromPath[UUID],
     caller: NamedDependency[Caller],
-    engine: NamedDependency[Engine],
+    database: NamedDependency[TenantDatabase],
     news: NamedDependency[JobNews],
 ) -> Success[JobView]:
     """A waiting job is cancelled at once; a running one is asked to stop."""
-    with engine.begin() as tx:
+    with database.begin() as tx:
         aftermath.cancel(tx, caller.tenant_id, job_id)
         shown = show_job(get_job(tx, caller.tenant_id, job_id))
     news.announce_from_thread(job_id)

@@ -11,7 +11,7 @@ from litestar import Request, Response, Router, get, post
 from litestar.di import NamedDependency
 from litestar.params import FromPath, JSONBody, QueryParameter
 from msgspec import Meta, Struct
-from sqlalchemy import Engine, Row
+from sqlalchemy import Row
 
 from api.bodies import Body, Currency, Email, Sku
 from api.envelope import Page, Success
@@ -20,6 +20,7 @@ from api.pages import DEFAULT_LIMIT, Cursor, Limit, page, position, start_id
 from api.relay_bell import RelayBell
 from api.requests import IdempotencyKey, idempotency_key, refuse, trace_context
 from api.routes.jobs import JobView, State, show_job
+from api.tenant_database import TenantDatabase
 from domain.errors import IdempotencyKeyReused, Violation
 from domain.job_kinds import ReserveInventory
 from domain.jobs.kind import kind_of_class
@@ -181,7 +182,7 @@ def _accepted(accepted: AcceptedOrder) -> Response[Success[Accepted]]:
 @get("/", summary="List orders", sync_to_thread=True)
 def get_orders(
     caller: NamedDependency[Caller],
-    engine: NamedDependency[Engine],
+    database: NamedDependency[TenantDatabase],
     limit: Limit = DEFAULT_LIMIT,
     cursor: Cursor = None,
     status: StatusFilter = None,
@@ -189,7 +190,7 @@ def get_orders(
     """The tenant's orders, newest first."""
     start = position(cursor, "orders", status)
     after = (start.at, start.id) if start and start.at else None
-    with engine.connect() as connection:
+    with database.connect() as connection:
         rows = list_orders(connection, caller.tenant_id, status=status, after=after, limit=limit + 1)
         lines = lines_of(connection, caller.tenant_id, [row.id for row in rows])
     return page(
@@ -204,10 +205,10 @@ def get_orders(
 
 @get("/{order_id:str}", summary="Read an order", sync_to_thread=True)
 def get_one_order(
-    order_id: FromPath[UUID], caller: NamedDependency[Caller], engine: NamedDependency[Engine]
+    order_id: FromPath[UUID], caller: NamedDependency[Caller], database: NamedDependency[TenantDatabase]
 ) -> Success[OrderDetail]:
     """The order with the timeline of its jobs."""
-    with engine.connect() as connection:
+    with database.connect() as connection:
         order = get_order(connection, caller.tenant_id, order_id)
         lines = lines_of(connection, caller.tenant_id, [order_id])[order_id]
         wanted = JobFilter(order_id=order_id)
@@ -221,13 +222,13 @@ def get_one_order(
 def get_order_jobs(
     order_id: FromPath[UUID],
     caller: NamedDependency[Caller],
-    engine: NamedDependency[Engine],
+    database: NamedDependency[TenantDatabase],
     limit: Limit = DEFAULT_LIMIT,
     cursor: Cursor = None,
 ) -> Page[JobView]:
     """The jobs that the order caused, newest first."""
     start = start_id(cursor, "order-jobs", order_id)
-    with engine.connect() as connection:
+    with database.connect() as connection:
         get_order(connection, caller.tenant_id, order_id)
         wanted = JobFilter(order_id=order_id)
         rows = list_jobs(connection, caller.tenant_id, wanted, after=start, limit=limit + 1)
@@ -238,11 +239,11 @@ def get_order_jobs(
 def cancel_order(
     request: Request[Caller, Any, Any],
     order_id: FromPath[UUID],
-    engine: NamedDependency[Engine],
+    database: NamedDependency[TenantDatabase],
     bell: NamedDependency[RelayBell],
 ) -> Response[Success[JobView]]:
     """A job frees what the order holds and cancels it. 409 once the order was rejected, has failed, or is closed."""
-    with engine.begin() as tx:
+    with database.begin() as tx:
         job = request_cancel(tx, request.user.tenant_id, order_id, trace_context(request))
         shown = show_job(get_job(tx, request.user.tenant_id, job.id))
     return _queued(job, shown, bell)
@@ -252,11 +253,11 @@ def cancel_order(
 def complete_order(
     request: Request[Caller, Any, Any],
     order_id: FromPath[UUID],
-    engine: NamedDependency[Engine],
+    database: NamedDependency[TenantDatabase],
     bell: NamedDependency[RelayBell],
 ) -> Response[Success[JobView]]:
     """The goods are shipped: a job takes them off the shelf and completes the order. 409 unless it is confirmed."""
-    with engine.begin() as tx:
+    with database.begin() as tx:
         job = request_completion(tx, request.user.tenant_id, order_id, trace_context(request))
         shown = show_job(get_job(tx, request.user.tenant_id, job.id))
     return _queued(job, shown, bell)

@@ -9,13 +9,14 @@ from litestar import Response, Router, get, post
 from litestar.di import NamedDependency
 from litestar.params import FromPath, JSONBody
 from msgspec import Meta, Struct
-from sqlalchemy import Engine, Row
+from sqlalchemy import Row
 
 from api.auth import requires_admin
 from api.bodies import Body, Currency, Name, Sku
 from api.envelope import Page, Success
 from api.pages import DEFAULT_LIMIT, Cursor, Limit, page, start_id
 from api.requests import refuse
+from api.tenant_database import TenantDatabase
 from domain.catalogue.products import create_product, get_product, list_products
 from domain.errors import Violation
 from domain.inventory.stock import adjust_stock
@@ -66,11 +67,11 @@ class ProductView(Struct, rename="camel"):
 
 @post("/", summary="Create a product", guards=[requires_admin], sync_to_thread=True)
 def post_product(
-    data: JSONBody[NewProduct], caller: NamedDependency[Caller], engine: NamedDependency[Engine]
+    data: JSONBody[NewProduct], caller: NamedDependency[Caller], database: NamedDependency[TenantDatabase]
 ) -> Response[Success[ProductView]]:
     """201 with the product; 409 when its SKU is taken."""
     price = _minor(data)
-    with engine.begin() as tx:
+    with database.begin() as tx:
         row = create_product(
             tx, caller.tenant_id, sku=data.sku, name=data.name, price=price, currency=data.currency, units=data.stock
         )
@@ -81,23 +82,23 @@ def post_product(
 @get("/", summary="List products", sync_to_thread=True)
 def get_products(
     caller: NamedDependency[Caller],
-    engine: NamedDependency[Engine],
+    database: NamedDependency[TenantDatabase],
     limit: Limit = DEFAULT_LIMIT,
     cursor: Cursor = None,
 ) -> Page[ProductView]:
     """The tenant's products with their stock, newest first."""
     start = start_id(cursor, "products")
-    with engine.connect() as connection:
+    with database.connect() as connection:
         rows = list_products(connection, caller.tenant_id, after=start, limit=limit + 1)
     return page(rows, limit, _show, "products")
 
 
 @get("/{product_id:str}", summary="Read a product", sync_to_thread=True)
 def get_one_product(
-    product_id: FromPath[UUID], caller: NamedDependency[Caller], engine: NamedDependency[Engine]
+    product_id: FromPath[UUID], caller: NamedDependency[Caller], database: NamedDependency[TenantDatabase]
 ) -> Success[ProductView]:
     """One product with its stock."""
-    with engine.connect() as connection:
+    with database.connect() as connection:
         return Success(data=_show(get_product(connection, caller.tenant_id, product_id)))
 
 
@@ -112,10 +113,10 @@ def post_adjustment(
     product_id: FromPath[UUID],
     data: JSONBody[Adjustment],
     caller: NamedDependency[Caller],
-    engine: NamedDependency[Engine],
+    database: NamedDependency[TenantDatabase],
 ) -> Success[ProductView]:
     """The product after the adjustment; 422 when fewer units than that are free."""
-    with engine.begin() as tx:
+    with database.begin() as tx:
         product = get_product(tx, caller.tenant_id, product_id)
         adjust_stock(tx, caller.tenant_id, product.sku, data.delta)
         return Success(data=_show(get_product(tx, caller.tenant_id, product_id)))

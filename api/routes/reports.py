@@ -9,13 +9,14 @@ from litestar.di import NamedDependency
 from litestar.params import FromPath, JSONBody
 from litestar.response import Stream
 from msgspec import Struct
-from sqlalchemy import Engine, Row
+from sqlalchemy import Row
 
 from api.bodies import Body
 from api.envelope import Page, Success
 from api.pages import DEFAULT_LIMIT, Cursor, Limit, page, start_id
 from api.relay_bell import RelayBell
 from api.requests import refuse, trace_context
+from api.tenant_database import TenantDatabase
 from domain.errors import JobNotFinished, ResultExpired, Violation
 from domain.reports.reports import get_report, list_reports, request_report
 from domain.reports.store import ReportStore
@@ -50,12 +51,12 @@ class ReportView(Struct, rename={"created_at": "createdAt", "job_id": "jobId", "
 def post_report(
     request: Request[Caller, Any, Any],
     data: JSONBody[NewReport],
-    engine: NamedDependency[Engine],
+    database: NamedDependency[TenantDatabase],
     bell: NamedDependency[RelayBell],
 ) -> Response[Success[ReportView]]:
     """202 = the report and the job that writes it are committed."""
     _check(data)
-    with engine.begin() as tx:
+    with database.begin() as tx:
         report, job = request_report(
             tx,
             request.user.tenant_id,
@@ -74,23 +75,23 @@ def post_report(
 @get("/", summary="List reports", sync_to_thread=True)
 def get_reports(
     caller: NamedDependency[Caller],
-    engine: NamedDependency[Engine],
+    database: NamedDependency[TenantDatabase],
     limit: Limit = DEFAULT_LIMIT,
     cursor: Cursor = None,
 ) -> Page[ReportView]:
     """The tenant's reports, newest first."""
     start = start_id(cursor, "reports")
-    with engine.connect() as connection:
+    with database.connect() as connection:
         rows = list_reports(connection, caller.tenant_id, after=start, limit=limit + 1)
     return page(rows, limit, _show, "reports")
 
 
 @get("/{report_id:str}", summary="Read a report", sync_to_thread=True)
 def get_one_report(
-    report_id: FromPath[UUID], caller: NamedDependency[Caller], engine: NamedDependency[Engine]
+    report_id: FromPath[UUID], caller: NamedDependency[Caller], database: NamedDependency[TenantDatabase]
 ) -> Success[ReportView]:
     """One report; `links.download` once its file is whole."""
-    with engine.connect() as connection:
+    with database.connect() as connection:
         report = get_report(connection, caller.tenant_id, report_id)
     links = {"download": f"/api/v1/reports/{report.id}/download"} if report.object_key else None
     return Success(data=_show(report), links=links)
@@ -100,11 +101,11 @@ def get_one_report(
 def download_report(
     report_id: FromPath[UUID],
     caller: NamedDependency[Caller],
-    engine: NamedDependency[Engine],
+    database: NamedDependency[TenantDatabase],
     store: NamedDependency[ReportStore],
 ) -> Stream:
     """The file, streamed; 409 while it is not whole, 410 when it is no longer kept."""
-    with engine.connect() as connection:
+    with database.connect() as connection:
         report = get_report(connection, caller.tenant_id, report_id)
     if report.object_key is None:
         raise JobNotFinished(state=_state(report))

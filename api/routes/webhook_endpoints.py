@@ -8,12 +8,13 @@ from litestar import Response, Router, delete, get, post
 from litestar.di import NamedDependency
 from litestar.params import FromPath, JSONBody
 from msgspec import Meta, Struct
-from sqlalchemy import Engine, Row
+from sqlalchemy import Row
 
 from api.bodies import Body
 from api.envelope import Page, Success
 from api.pages import DEFAULT_LIMIT, Cursor, Limit, page, start_id
 from api.requests import refuse
+from api.tenant_database import TenantDatabase
 from domain.errors import Violation
 from domain.event_types import EVENT_TYPES
 from domain.tenants.keys import Caller
@@ -69,7 +70,7 @@ class CreatedEndpoint(Struct, rename="camel"):
 def post_endpoint(
     data: JSONBody[NewEndpoint],
     caller: NamedDependency[Caller],
-    engine: NamedDependency[Engine],
+    database: NamedDependency[TenantDatabase],
     settings: NamedDependency[Settings],
 ) -> Response[Success[CreatedEndpoint]]:
     """201 with the endpoint and its signing secret (`whsec_...`, Standard Webhooks)."""
@@ -77,7 +78,7 @@ def post_endpoint(
     retry = None
     if data.retry is not None:
         retry = RetryOverride(data.retry.max_attempts, data.retry.base_seconds, data.retry.cap_seconds)
-    with engine.begin() as tx:
+    with database.begin() as tx:
         row, secret = create_endpoint(tx, settings.secret_bytes, caller.tenant_id, data.url, data.event_types, retry)
     shown = CreatedEndpoint(
         row.id, row.url, list(row.event_types), "enabled", row.version, row.created_at, secret_text(secret)
@@ -89,32 +90,32 @@ def post_endpoint(
 @get("/", summary="List webhook endpoints", sync_to_thread=True)
 def get_endpoints(
     caller: NamedDependency[Caller],
-    engine: NamedDependency[Engine],
+    database: NamedDependency[TenantDatabase],
     limit: Limit = DEFAULT_LIMIT,
     cursor: Cursor = None,
 ) -> Page[EndpointView]:
     """The tenant's endpoints, newest first."""
     start = start_id(cursor, "webhook-endpoints")
-    with engine.connect() as connection:
+    with database.connect() as connection:
         rows = list_endpoints(connection, caller.tenant_id, after=start, limit=limit + 1)
     return page(rows, limit, _show, "webhook-endpoints")
 
 
 @get("/{endpoint_id:str}", summary="Read a webhook endpoint", sync_to_thread=True)
 def get_one_endpoint(
-    endpoint_id: FromPath[UUID], caller: NamedDependency[Caller], engine: NamedDependency[Engine]
+    endpoint_id: FromPath[UUID], caller: NamedDependency[Caller], database: NamedDependency[TenantDatabase]
 ) -> Success[EndpointView]:
     """One endpoint, without its secret."""
-    with engine.connect() as connection:
+    with database.connect() as connection:
         return Success(data=_show(get_endpoint(connection, caller.tenant_id, endpoint_id)))
 
 
 @delete("/{endpoint_id:str}", summary="Delete a webhook endpoint", sync_to_thread=True)
 def delete_one_endpoint(
-    endpoint_id: FromPath[UUID], caller: NamedDependency[Caller], engine: NamedDependency[Engine]
+    endpoint_id: FromPath[UUID], caller: NamedDependency[Caller], database: NamedDependency[TenantDatabase]
 ) -> None:
     """204: the endpoint is gone, and what still waited for it is cancelled."""
-    with engine.begin() as tx:
+    with database.begin() as tx:
         delete_endpoint(tx, caller.tenant_id, endpoint_id)
 
 

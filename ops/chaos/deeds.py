@@ -21,14 +21,18 @@ from workers.broker import ring_relay
 EVERY_S = 0.2
 _LONGEST_S, _FAIL = 1.5, 0.2
 
-_MAKE = text("CREATE TABLE chaos_deeds (job_id uuid NOT NULL, claim int NOT NULL)")
+_MAKE = (
+    text("CREATE TABLE chaos_deeds (job_id uuid NOT NULL, claim int NOT NULL)"),
+    text("GRANT INSERT ON chaos_deeds TO PUBLIC"),
+)
 _DEEDS = text("SELECT job_id, claim FROM chaos_deeds")
 
 
 def deeds(running: System, tenant_id: str, dice: random.Random) -> Callable[[], None]:
     """The table is there when this returns. What it answers asks for one deed each time it is called."""
     with running.engine.begin() as tx:
-        tx.execute(_MAKE)
+        for statement in _MAKE:
+            tx.execute(statement)
 
     def ask() -> None:
         deed = Deed(dice.uniform(0, _LONGEST_S), dice.random() < _FAIL)

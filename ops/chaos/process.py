@@ -23,6 +23,7 @@ import workers.clients.mailer
 from domain.jobs.kind import KINDS, kind_of_class
 from domain.jobs.retry_policy import Backoff, Timetable
 from ops.chaos.mutants import MUTANTS
+from ops.chaos.mutants.graft import as_the_owner
 from ops.cli import main
 from workers.registry import HANDLERS
 
@@ -53,5 +54,6 @@ if __name__ == "__main__":
     if is_flagged("older"):
         be_older()
     if mutant := os.environ.get("LONGSHORE_CHAOS_MUTANT"):
+        as_the_owner()
         MUTANTS[mutant].graft()
     main()

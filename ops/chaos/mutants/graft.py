@@ -4,6 +4,7 @@ A graft changes the loaded product in place, and fails when the place is not the
 nothing would look like one that nobody can catch.
 """
 
+import re
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import Any
@@ -62,6 +63,18 @@ def replace(holder: Any, name: str, by: Callable[..., Any]) -> None:
     if not hasattr(holder, name):
         raise ValueError(f"{holder.__name__} has no {name} any more: the mutant must be made anew")
     setattr(holder, name, by)
+
+
+def as_the_owner() -> None:
+    """Sessions take no role: rights that a bug lacks would stop it, and nobody would know what the checker sees."""
+    database = imported("domain.database")
+    make = database.create_engine
+
+    def make_free(url: str, *, connect_args: dict[str, Any], **more: Any) -> Any:
+        options = re.sub(r"-c role=\w+", "", connect_args["options"])
+        return make(url, connect_args={**connect_args, "options": options}, **more)
+
+    replace(database, "create_engine", make_free)
 
 
 def imported(module: str) -> Any:

@@ -1,6 +1,8 @@
 """Nobody sees or moves what is another tenant's: every route of the API is walked, a new one must join the table."""
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -29,8 +31,8 @@ OWNED: dict[tuple[str, str], Callable[[Customer], object]] = {
     ("GET", "/admin/dead-letters/{dead_letter_id}"): lambda owner: owner.buried(),
 }
 BODIES = {"/products/{product_id}/stock-adjustments": {"delta": 1}}
-#: How many statements a page takes, however long it is.
-LISTS = {"/orders": 2, "/jobs": 1, "/products": 1, "/reports": 1, "/webhook-endpoints": 1, "/admin/dead-letters": 1}
+#: How many statements a page takes, however long it is; the first binds the transaction to its tenant.
+LISTS = {"/orders": 3, "/jobs": 2, "/products": 2, "/reports": 2, "/webhook-endpoints": 2, "/admin/dead-letters": 2}
 
 
 @pytest.fixture
@@ -104,6 +106,43 @@ def test_another_tenants_id_is_as_unknown_as_any(owner: Customer, other: Custome
     assert ask(owner, theirs) < 300
 
 
+@pytest.fixture
+def forgetful() -> Iterator[None]:
+    """Every statement of the code forgets to ask for its tenant: any tenant's row will do."""
+    forgotten = 0
+
+    def forget(_connection: object, _cursor: object, statement: str, parameters: Any, *_: object) -> tuple[str, Any]:
+        nonlocal forgotten
+        statement, count = _ASKS_FOR_ITS_TENANT.subn(r"(\1 OR true)", statement)
+        forgotten += count
+        return statement, parameters
+
+    event.listen(Engine, "before_cursor_execute", forget, retval=True)
+    yield
+    event.remove(Engine, "before_cursor_execute", forget)
+    assert forgotten, "no statement asked for its tenant"
+
+
+#: As SQLAlchemy writes it and as we write it; not in the assignments of an INSERT or UPDATE.
+_ASKS_FOR_ITS_TENANT = re.compile(r"((?:\w+\.)?tenant_id = %\(\w+\)s(?:::UUID)?)")
+
+
+@pytest.mark.usefixtures("forgetful")
+@pytest.mark.parametrize(("method", "path"), OWNED)
+def test_the_database_keeps_tenants_apart_when_the_code_does_not(
+    owner: Customer, other: Customer, method: str, path: str
+) -> None:
+    test_another_tenants_id_is_as_unknown_as_any(owner, other, method, path)
+
+
+@pytest.mark.usefixtures("forgetful")
+@pytest.mark.parametrize("path", LISTS)
+def test_the_database_keeps_lists_apart_when_the_code_does_not(owner: Customer, other: Customer, path: str) -> None:
+    _one_of_each(owner)
+    assert ids_of(owner.get(path)) != []
+    assert ids_of(other.get(path)) == []
+
+
 @pytest.mark.parametrize("path", LISTS)
 def test_a_list_shows_no_other_tenants_rows_in_a_constant_number_of_statements(
     owner: Customer, other: Customer, path: str
@@ -124,7 +163,7 @@ def test_an_order_is_read_in_a_constant_number_of_statements(owner: Customer) ->
     owner.subscribed("order.created", "order.confirmed")
     owner.shop.work(job_id)
     assert len(owner.get(f"/orders/{order_id}").json()["data"]["timeline"]) == 4
-    assert waiting == _counted(owner, f"/orders/{order_id}") == 4
+    assert waiting == _counted(owner, f"/orders/{order_id}") == 5
 
 
 def _one_of_each(owner: Customer) -> None:
