@@ -13,6 +13,7 @@ from litestar.static_files import create_static_files_router
 from sqlalchemy import Engine
 
 from api.auth import KeyAuthentication, KeyRing
+from api.browser_headers import cross_origin
 from api.envelope import answer_error
 from api.gate import admit
 from api.ingress import Ingress
@@ -62,7 +63,9 @@ def create_app(settings: Settings, schema: str | None = None) -> Litestar:
         before_request=admit,
         security=[{"apiKeyAuth": []}, {"bearerAuth": []}],
     )
-    assets = create_static_files_router("/api-docs/assets", [STATIC / "swagger-ui"], include_in_schema=False)
+    assets = create_static_files_router(
+        "/api-docs/assets", [STATIC / "swagger-ui", STATIC / "page"], include_in_schema=False
+    )
     store, depths = ReportStore(settings.reports_url), Depths()
     app = Api(
         route_handlers=[business, errors.router, live, ready, health, metrics, assets],
@@ -80,7 +83,8 @@ def create_app(settings: Settings, schema: str | None = None) -> Litestar:
         },
         exception_handlers={HTTPException: answer_error, Exception: answer_error},
         lifespan=[_lifespan(bell, ingress, news, readiness, (engine, tenants, intake))],
-        openapi_config=describe(PREFIX, "/api-docs/assets"),
+        openapi_config=describe(PREFIX, (STATIC / "page" / "index.html").read_bytes()),
+        cors_config=cross_origin(settings.allowed_origins),
         request_max_body_size=settings.max_body_bytes,
         logging_config=None,
         debug=False,

@@ -10,6 +10,7 @@ from litestar.types import Message
 from prometheus_client import Counter, Histogram
 from structlog.contextvars import bind_contextvars, clear_contextvars
 
+from api.browser_headers import SECURITY_HEADERS
 from domain.ids import new_id
 from ops.telemetry import HTTP_DURATION, HTTP_REQUESTS, log
 
@@ -42,6 +43,7 @@ class Api(Litestar):
                 echoed = request_id.encode()
                 message["headers"] = [
                     *message.get("headers", []),
+                    *SECURITY_HEADERS,
                     (b"x-request-id", echoed),
                     (b"x-correlation-id", echoed),
                 ]

@@ -11,7 +11,7 @@ import msgspec
 from litestar import Request, Router
 from litestar.exceptions import NotFoundException
 from litestar.openapi import OpenAPIConfig
-from litestar.openapi.plugins import SwaggerRenderPlugin
+from litestar.openapi.plugins import OpenAPIRenderPlugin
 from litestar.openapi.spec import Components, OpenAPI, SecurityScheme
 
 from api.bodies import Body
@@ -23,22 +23,26 @@ _ALWAYS = (400, 401, 403, 500, 503)
 _OF_BODIES = (413, 415, 422)
 
 
-def describe(prefix: str, assets: str) -> OpenAPIConfig:
-    """How the document is made; `assets` is where the files of its page are served."""
-    page = SwaggerRenderPlugin(
-        js_url=f"{assets}/swagger-ui-bundle.js",
-        css_url=f"{assets}/swagger-ui.css",
-        standalone_preset_js_url=f"{assets}/swagger-ui-standalone-preset.js",
-        favicon=f'<link rel="icon" href="{assets}/favicon-32x32.png">',
-        path="/",
-    )
+class _Page(OpenAPIRenderPlugin):
+    """Litestar's own page runs a script that stands in it, which the headers of this server forbid."""
+
+    def __init__(self, page: bytes) -> None:
+        super().__init__(path="/")
+        self._page = page
+
+    def render(self, request: Request[Any, Any, Any], openapi_schema: dict[str, Any]) -> bytes:  # noqa: ARG002  # Litestar's
+        return self._page
+
+
+def describe(prefix: str, page: bytes) -> OpenAPIConfig:
+    """How the document is made, and the page that shows it."""
     return _Config(
         title="Longshore",
         version=VERSION,
         description="Orders in, 202 once they are durable, and every piece of work behind them done.",
         path=_PATH,
         openapi_router=Router(_PATH, route_handlers=[], before_request=_no_such_page, include_in_schema=False),
-        render_plugins=[page],
+        render_plugins=[_Page(page)],
         components=Components(
             security_schemes={
                 "apiKeyAuth": SecurityScheme(type="apiKey", name="X-API-Key", security_scheme_in="header"),

@@ -6,6 +6,7 @@ command line finds the running development stack. See https://12factor.net/confi
 
 import base64
 import os
+import re
 from collections.abc import Callable, Mapping
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
@@ -17,6 +18,8 @@ import msgspec
 #: Where `longshore up` keeps its data, and tells how to reach what it started.
 DATA = Path(os.environ.get("LONGSHORE_DATA", ".longshore"))
 DEV_ENV = DATA / "dev.env"
+
+_ORIGIN = re.compile(r"https?://(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\])(?::[0-9]{1,5})?")
 
 Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
 Positive = Annotated[int, msgspec.Meta(ge=1)]
@@ -45,6 +48,8 @@ class Settings(msgspec.Struct, frozen=True, rename="upper", kw_only=True):
     #: Readiness of the API fails on these; workers and relay always need both.
     ready_requires: str = "postgresql"
     max_body_bytes: Positive = 1_048_576
+    #: Whose pages may call the API from a browser, separated by commas: https://shop.example. Development may say *.
+    cors_origin: str = ""
     #: 32 bytes, base64: encrypts webhook secrets at rest (AES-256-GCM).
     secret_key: str
     worker_threads: Positive = 4
@@ -62,6 +67,8 @@ class Settings(msgspec.Struct, frozen=True, rename="upper", kw_only=True):
 
     def __post_init__(self) -> None:
         problems = [f"{name.upper()}: {why}" for name, check in _CHECKS.items() if (why := check(getattr(self, name)))]
+        if self.environment == "production" and "*" in self.allowed_origins:
+            problems.append("CORS_ORIGIN: * admits anybody's page, which production does not")
         if problems:
             raise InvalidSettings(problems)
 
@@ -78,6 +85,10 @@ class Settings(msgspec.Struct, frozen=True, rename="upper", kw_only=True):
     @property
     def allowed_networks(self) -> list[IPv4Network | IPv6Network]:
         return _networks(self.webhook_allow_networks)
+
+    @property
+    def allowed_origins(self) -> list[str]:
+        return _words(self.cors_origin)
 
     @property
     def required_for_readiness(self) -> frozenset[str]:
@@ -160,6 +171,13 @@ def _networks(text: str) -> list[IPv4Network | IPv6Network]:
     return [ip_network(word) for word in _words(text)]
 
 
+def _origins(text: str) -> list[str]:
+    wrong = [word for word in _words(text) if word != "*" and not _ORIGIN.fullmatch(word)]
+    if wrong:
+        raise ValueError(f"{', '.join(wrong)}: an origin is scheme://host or scheme://host:port, and no more")
+    return _words(text)
+
+
 def _dependencies(text: str) -> str:
     unknown = set(_words(text)) - {"postgresql", "redis"}
     return f"unknown {', '.join(sorted(unknown))}; postgresql and redis are known" if unknown else ""
@@ -183,5 +201,6 @@ _CHECKS: dict[str, Callable[[str], str]] = {
     "reports_url": _url("file", "s3"),
     "ready_requires": _dependencies,
     "secret_key": _readable(_secret),
+    "cors_origin": _readable(_origins),
     "webhook_allow_networks": _readable(_networks),
 }

@@ -41,6 +41,13 @@ def test_the_environment_is_read_and_converted() -> None:
     assert found.secret_bytes == base64.b64decode(KEY)
 
 
+def test_production_admits_no_page_of_just_anybody() -> None:
+    assert settings(CORS_ORIGIN="*").allowed_origins == ["*"]
+    origins = "https://shop.example, http://[::1]:3000"
+    assert settings(CORS_ORIGIN=origins, ENVIRONMENT="production").allowed_origins == origins.split(", ")
+    assert named(problems(CORS_ORIGIN="https://shop.example,*", ENVIRONMENT="production")) == {"CORS_ORIGIN"}
+
+
 def test_every_missing_variable_is_named() -> None:
     with pytest.raises(InvalidSettings) as refused:
         load_settings({}, NOWHERE)
@@ -57,6 +64,8 @@ def test_every_missing_variable_is_named() -> None:
         ("REPORTS_URL", "/var/reports"),
         ("ENVIRONMENT", "staging"),
         ("PORT", "0"),
+        ("CORS_ORIGIN", "shop.example"),
+        ("CORS_ORIGIN", "https://shop.example/page"),
         ("JOB_RETENTION_DAYS", "0"),
         ("JOB_RETENTION_DAYS", "a month"),
         ("PORT", "65536"),

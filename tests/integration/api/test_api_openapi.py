@@ -151,3 +151,4 @@ def test_the_page_asks_no_other_host_for_anything(shop: Shop) -> None:
         assert source.startswith("/api-docs/assets/")
         assert shop.client.get(source).status_code == 200
     assert "cdn" not in page.text.lower()
+    assert "<script>" not in page.text, "the headers of the page forbid a script that stands in it"
