@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import psycopg
 from psycopg.abc import PQGen
+from psycopg.pq import TransactionStatus
 from sqlalchemy import Connection, text
 
 _T = TypeVar("_T")
@@ -25,7 +26,11 @@ class NotReplicated(psycopg.OperationalError):
 
 
 class Session(psycopg.Connection[Any]):
-    """Whatever commits, a statement or `commit`, raises NotReplicated when its wait for the standby was cancelled."""
+    """Whatever commits, a statement or `commit`, raises NotReplicated when its wait for the standby was cancelled.
+
+    It is closed when an exchange was cut off on this side, by a want of memory for one: the answer that is still to
+    come would stand in the way of all who use it after that.
+    """
 
     _warned = False
 
@@ -39,7 +44,12 @@ class Session(psycopg.Connection[Any]):
 
     def wait(self, gen: PQGen[_T], *words: Any, **named: Any) -> _T:
         """Every exchange with the server comes through here."""
-        answer = super().wait(gen, *words, **named)
+        try:
+            answer = super().wait(gen, *words, **named)
+        except BaseException:
+            if self.pgconn.transaction_status == TransactionStatus.ACTIVE:
+                self.close()
+            raise
         if self._warned:
             self._warned = False
             raise NotReplicated("committed here, but its wait for a standby was cancelled")

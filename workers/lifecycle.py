@@ -51,6 +51,7 @@ class Lifecycle:
         )
         for name in (signal.SIGTERM, signal.SIGINT):
             signal.signal(name, self._on_signal)
+        threading.excepthook = _leave_at_once
         self._serve_health()
         _collect_rarely()
         logger.info("process_started", role=self.process.role, pid=self.process.pid, queues=self.process.queues)
@@ -144,6 +145,15 @@ class HealthHandler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # the standard library's signature
         """Probes come every few seconds: not worth a line."""
+
+
+def _leave_at_once(died: threading.ExceptHookArgs) -> None:
+    """A process that has lost a thread is not whole, and takes work that it may never end: others take over from it."""
+    try:
+        thread = died.thread.name if died.thread else ""
+        logger.critical("process.thread_died", thread=thread, exc_info=died.exc_value)
+    finally:
+        os._exit(1)
 
 
 def _collect_rarely() -> None:

@@ -4,7 +4,6 @@ Nothing waits for a slow bundle mate, and nothing is dropped: while PostgreSQL i
 an outcome that cannot be stored as it is becomes one that can.
 """
 
-import os
 import time
 from collections.abc import Callable, Iterable, Sequence
 from queue import Empty, SimpleQueue
@@ -74,14 +73,9 @@ class Recorder:
         return not self._thread.is_alive()
 
     def _run(self) -> None:
-        try:
-            while not (self._closing.is_set() and self._queue.empty()):
-                if batch := self._gather():
-                    self._write(batch)
-        except BaseException:
-            # A worker that cannot record must not go on claiming; its leases run out and others take over.
-            logger.exception("recorder.died")
-            os._exit(1)
+        while not (self._closing.is_set() and self._queue.empty()):
+            if batch := self._gather():
+                self._write(batch)
 
     def _gather(self) -> list[Outcome]:
         batch: list[Outcome] = []

@@ -1,0 +1,52 @@
+"""Sessions of the database: one that was cut off in the middle of an exchange is not used again."""
+
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Any
+
+import psycopg
+import pytest
+from sqlalchemy import Engine, text
+from sqlalchemy.exc import OperationalError
+
+from domain.database import connect
+
+ISOLATIONS = ("AUTOCOMMIT", "READ COMMITTED")
+
+
+@pytest.fixture(params=[True, False], ids=["hot", "tried out first"])
+def lone(request: pytest.FixtureRequest, database_url: str) -> Iterator[Engine]:
+    """An engine with one connection: whatever is wrong with it meets the next statement."""
+    engine = connect(database_url, process="test", pool_size=1, hot=request.param)
+    yield engine
+    engine.dispose()
+
+
+@pytest.mark.parametrize("isolation", ISOLATIONS)
+def test_a_session_that_was_cut_off_in_an_exchange_is_replaced_by_another(
+    lone: Engine, isolation: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As by a want of memory: its answer is still to come, and it would refuse, or give it to, whoever asks next."""
+    engine = lone.execution_options(isolation_level=isolation)
+
+    def ask(number: int) -> int:
+        with engine.connect() as connection:
+            return int(connection.execute(text("SELECT CAST(:number AS int)"), {"number": number}).scalar_one())
+
+    def cut_off(exchange: Any, *_: object, **__: object) -> Any:
+        try:
+            next(exchange)
+        except StopIteration as done:
+            return done.value  # nothing had to be asked
+        monkeypatch.undo()  # this once; the question is on its way
+        raise MemoryError
+
+    assert ask(1) == 1
+    monkeypatch.setattr(psycopg.waiting, "wait", cut_off)
+    with pytest.raises((MemoryError, OperationalError)):  # the latter from the rollback that follows
+        ask(2)
+    answers = []
+    for number in (3, 4, 5):
+        with suppress(OperationalError):  # once, where nothing is tried out first
+            answers.append(ask(number))
+    assert answers in ([3, 4, 5], [4, 5])
