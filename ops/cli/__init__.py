@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from ops.cli import (
+    audit,
     bench,
     chaos,
     demo,
@@ -67,6 +68,7 @@ for _name, _group in {
     "schedules": schedules,
     "retention": retention,
     "keys": keys,
+    "audit": audit,
 }.items():
     app.add_typer(_group.app, name=_name)
 

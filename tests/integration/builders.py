@@ -203,6 +203,7 @@ def emptied_database(module_database: str) -> str:
     """In place of a fresh database per test: one per module, emptied before each test, which takes a tenth of that."""
     engine = connect(module_database, process="test")
     with engine.begin() as tx:
+        tx.execute(text("SET LOCAL session_replication_role = replica"))  # past the trigger that keeps the audit log
         for table in reversed(metadata.sorted_tables):
             tx.execute(delete(table))
         open_lane(tx, SMTP, "email", SMTP_ROOM)

@@ -123,7 +123,7 @@ def spoil_what_it_has_yet_to_replay(scene: Scene) -> Iterator[None]:
     received = _number(pair.ask(standby, "SELECT pg_last_wal_receive_lsn()"))
     end(standby)
     said = len(standby.log.read_text(errors="replace"))
-    if received > replayed:
+    if received > replayed > 0:
         _flip(standby, scene.dice.randrange(replayed, received), scene.dice.randrange(8))
     try:
         standby.start()
@@ -138,8 +138,8 @@ def spoil_what_it_has_yet_to_replay(scene: Scene) -> Iterator[None]:
 
 
 def _number(lsn: object) -> int:
-    """Where in the log `16/B374D848` is, in bytes."""
-    high, low = str(lsn).split("/")
+    """Where in the log `16/B374D848` is, in bytes; 0 when the standby has none yet."""
+    high, low = str(lsn or "0/0").split("/")
     return (int(high, 16) << 32) + int(low, 16)
 
 
