@@ -66,10 +66,10 @@ API = Role(
         "workers": READ,
     },
 )
+_BEATS = {"workers": ALL}
 RELAY = Role(
     "longshore_relay",
-    {"outbox": "SELECT, UPDATE", "lanes": "SELECT, UPDATE", "controls": READ, "jobs": READ, "leases": READ}
-    | (_BEATS := {"workers": ALL}),
+    _BEATS | {"outbox": "SELECT, UPDATE", "lanes": "SELECT, UPDATE", "controls": READ, "jobs": READ, "leases": READ},
 )
 #: What ends jobs may have to end all that hangs on them.
 _ENDS_JOBS = {
@@ -89,12 +89,12 @@ _ENDS_JOBS = {
     "webhook_deliveries": ADD,
     "controls": READ,
 }
-RESCUER = Role("longshore_rescuer", _ENDS_JOBS | _BEATS)
+RESCUER = Role("longshore_rescuer", _BEATS | _ENDS_JOBS)
 #: Its handlers do the work. A kind of job that needs more says so here.
 WORKER = Role(
     "longshore_worker",
-    _ENDS_JOBS
-    | _BEATS
+    _BEATS
+    | _ENDS_JOBS
     | {
         "products": READ,
         "stock": "SELECT, UPDATE",
