@@ -9,7 +9,15 @@ from sqlalchemy.exc import DBAPIError
 from domain.audit import Chain, record_act, verify_chains
 from ops.cli import audit
 from ops.migrate import downgrade, upgrade
-from tests.integration.builders import a_tenant, at_once, execute, rows, scalar
+from tests.integration.builders import (  # noqa: F401  # in place of conftest's
+    a_tenant,
+    at_once,
+    emptied_database,
+    execute,
+    module_database,
+    rows,
+    scalar,
+)
 from tests.integration.command_line import Stage
 
 #: Past the triggers, as somebody with every right could.

@@ -20,6 +20,7 @@ from domain.job_kinds import GenerateReport, MailOrderConfirmed
 from domain.jobs.dead_letters import discard_if_open
 from ops.cli import triage
 from ops.cli.dlq import app
+from tests.integration.builders import emptied_database, module_database  # noqa: F401  # in place of conftest's
 from tests.integration.command_line import Stage
 
 RECORD = {

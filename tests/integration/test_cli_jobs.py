@@ -16,7 +16,11 @@ from domain.jobs.due import ring_due_in_lanes
 from domain.jobs.retry_policy import Cancelled, Errored, Succeeded
 from domain.lanes.lanes import SMTP, disable_lane, open_lane
 from ops.cli.jobs import app
-from tests.integration.builders import all_due
+from tests.integration.builders import (  # noqa: F401  # in place of conftest's
+    all_due,
+    emptied_database,
+    module_database,
+)
 from tests.integration.command_line import Stage
 
 

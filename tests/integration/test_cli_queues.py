@@ -14,7 +14,11 @@ from domain.job_kinds import GenerateReport
 from domain.jobs.controls import Control, read_controls
 from domain.jobs.retry_policy import Succeeded
 from ops.cli import drain, kinds, queues
-from tests.integration.builders import eventually
+from tests.integration.builders import (  # noqa: F401  # in place of conftest's
+    emptied_database,
+    eventually,
+    module_database,
+)
 from tests.integration.command_line import Stage
 from workers.broker import bell, bell_list, connect_redis
 

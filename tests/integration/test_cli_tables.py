@@ -19,6 +19,7 @@ from domain.tenants.keys import find_caller
 from ops.cli import dlq, doctor, jobs, keys, kinds, options, outbox, processes, queues, workers
 from ops.cli.output import age, cell
 from ops.cli.records import masked
+from tests.integration.builders import emptied_database, module_database  # noqa: F401  # in place of conftest's
 from tests.integration.command_line import Stage
 
 

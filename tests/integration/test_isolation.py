@@ -11,7 +11,15 @@ from domain.database import connect
 from domain.roles import ALL, INTAKE, RELAY, ROLES, TENANT, WORKER, Role
 from domain.tables import metadata
 from ops.migrate import upgrade
-from tests.integration.builders import a_product, a_tenant, execute, rows, scalar
+from tests.integration.builders import (  # noqa: F401  # in place of conftest's
+    a_product,
+    a_tenant,
+    emptied_database,
+    execute,
+    module_database,
+    rows,
+    scalar,
+)
 
 #: Whose their rows are is said by another table.
 BY_ANOTHER = {"attempts", "lanes", "tenants"}
