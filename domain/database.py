@@ -11,7 +11,7 @@ import msgspec
 from psycopg.types.json import set_json_loads
 from sqlalchemy import Connection, Engine, create_engine, event, func, select
 
-from domain.standby import Session
+from domain.session import Session
 
 #: Long enough for any batch of ours, short enough that a frozen process frees its row locks.
 IDLE_IN_TRANSACTION_MS = 10_000

@@ -21,22 +21,26 @@ _HASH = """
             act.reason, act.detail)::text, 'UTF8'))
     $$
 """
-# At the commit, when the transaction has all its other locks: two that act on the same tenant wait for each other here,
-# one behind the other, and never in a circle.
 _SEAL = """
-    CREATE FUNCTION longshore_seal_act() RETURNS trigger LANGUAGE plpgsql AS $$
+    CREATE FUNCTION longshore_seal(act audit_log) RETURNS void LANGUAGE plpgsql AS $$
     DECLARE
-        of_chain CONSTANT uuid := coalesce(NEW.tenant_id, '00000000-0000-0000-0000-000000000000');
+        of_chain CONSTANT uuid := coalesce(act.tenant_id, '00000000-0000-0000-0000-000000000000');
         chain audit_chains;
-        act audit_log;
     BEGIN
         INSERT INTO audit_chains (tenant_id, length, hash) VALUES (of_chain, 0, '') ON CONFLICT DO NOTHING;
         SELECT * INTO chain FROM audit_chains WHERE tenant_id = of_chain FOR UPDATE;
-        SELECT * INTO act FROM audit_log WHERE id = NEW.id;
         act.position := chain.length + 1;
         act.hash := longshore_hash_of_act(chain.hash, act);
         UPDATE audit_log SET position = act.position, hash = act.hash WHERE id = act.id;
         UPDATE audit_chains SET length = act.position, hash = act.hash WHERE tenant_id = of_chain;
+    END $$
+"""
+# At the commit, when the transaction has all its other locks: two that act on the same tenant wait for each other here,
+# one behind the other, and never in a circle.
+_SEAL_AT_COMMIT = """
+    CREATE FUNCTION longshore_seal_act() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        PERFORM longshore_seal(NEW);
         RETURN NULL;
     END $$
 """
@@ -63,13 +67,14 @@ def upgrade() -> None:
     )
     op.create_index("ix_audit_log_chain", "audit_log", ["tenant_id", "position"])
     _wall_in("audit_chains")
-    for function in (_HASH, _SEAL, _KEEP):
+    for function in (_HASH, _SEAL, _SEAL_AT_COMMIT, _KEEP):
         op.execute(function)
     op.execute(
         "CREATE CONSTRAINT TRIGGER seal_act AFTER INSERT ON audit_log DEFERRABLE INITIALLY DEFERRED"
         " FOR EACH ROW EXECUTE FUNCTION longshore_seal_act()"
     )
-    _seal_what_is_there()
+    # What is there, in the order in which it was recorded.
+    op.execute("SELECT longshore_seal(act) FROM (SELECT a AS act FROM audit_log AS a ORDER BY id) AS recorded")
     op.execute(
         "CREATE TRIGGER keep_act BEFORE UPDATE OR DELETE ON audit_log"
         " FOR EACH ROW EXECUTE FUNCTION longshore_keep_act()"
@@ -84,6 +89,7 @@ def downgrade() -> None:
     for function in (
         "longshore_keep_act()",
         "longshore_seal_act()",
+        "longshore_seal(audit_log)",
         "longshore_hash_of_act(bytea, audit_log)",
     ):
         op.execute(f"DROP FUNCTION {function}")
@@ -100,27 +106,3 @@ def _wall_in(table: str) -> None:
     op.execute(f"ALTER TABLE {table} ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY")
     op.execute(f"CREATE POLICY own_rows ON {table} TO longshore_tenant USING (tenant_id = {tenant})")
     op.execute(f"CREATE POLICY all_rows ON {table} TO CURRENT_USER, {free} USING (true)")
-
-
-def _seal_what_is_there() -> None:
-    """In the order in which it was recorded, as the trigger would have."""
-    op.execute(
-        """
-        DO $$
-        DECLARE
-            act audit_log;
-            chain audit_chains;
-        BEGIN
-            FOR act IN SELECT * FROM audit_log ORDER BY id LOOP
-                INSERT INTO audit_chains AS c (tenant_id, length, hash)
-                VALUES (coalesce(act.tenant_id, '00000000-0000-0000-0000-000000000000'), 0, '') ON CONFLICT DO NOTHING;
-                SELECT * INTO chain FROM audit_chains
-                 WHERE tenant_id = coalesce(act.tenant_id, '00000000-0000-0000-0000-000000000000');
-                act.position := chain.length + 1;
-                act.hash := longshore_hash_of_act(chain.hash, act);
-                UPDATE audit_log SET position = act.position, hash = act.hash WHERE id = act.id;
-                UPDATE audit_chains SET length = act.position, hash = act.hash WHERE tenant_id = chain.tenant_id;
-            END LOOP;
-        END $$
-        """
-    )

@@ -1,6 +1,6 @@
 """Seeded bugs of what a primary says while its standby lacks something."""
 
-from domain.standby import Session
+from domain.session import Session
 from ops.chaos.mutants.graft import imported, mutant, replace
 
 _DURABLE = "accepted is durable, and decided"

@@ -1,0 +1,48 @@
+"""A session of the database: one that cannot be trusted any more says so, or is closed, and serves nobody after that.
+
+`domain.database` makes all sessions of this class.
+"""
+
+from typing import Any, TypeVar
+
+import psycopg
+from psycopg.abc import PQGen
+from psycopg.pq import TransactionStatus
+
+from domain.standby import NotReplicated
+
+_T = TypeVar("_T")
+
+#: The function of the server that warns: the words of the warning are translated, this is not.
+_WARNS = "SyncRepWaitForLSN"
+
+
+class Session(psycopg.Connection[Any]):
+    """Whatever commits, a statement or `commit`, raises NotReplicated when its wait for the standby was cancelled.
+
+    It is closed when an exchange was cut off on this side, by a want of memory for one: the answer that is still to
+    come would stand in the way of all who use it after that.
+    """
+
+    _warned = False
+
+    def __init__(self, *words: Any, **named: Any) -> None:
+        super().__init__(*words, **named)
+        self.add_notice_handler(self._hear)
+
+    def _hear(self, said: psycopg.errors.Diagnostic) -> None:
+        if said.source_function == _WARNS:
+            self._warned = True
+
+    def wait(self, gen: PQGen[_T], *words: Any, **named: Any) -> _T:
+        """Every exchange with the server comes through here."""
+        try:
+            answer = super().wait(gen, *words, **named)
+        except BaseException:
+            if self.pgconn.transaction_status == TransactionStatus.ACTIVE:
+                self.close()
+            raise
+        if self._warned:
+            self._warned = False
+            raise NotReplicated("committed here, but its wait for a standby was cancelled")
+        return answer
