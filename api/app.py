@@ -12,7 +12,7 @@ from litestar.exceptions import HTTPException
 from litestar.static_files import create_static_files_router
 from sqlalchemy import Engine
 
-from api.auth import KeyAuthentication, KeyRing
+from api.auth import KeyAuthentication, KeyRing, permitted
 from api.browser_headers import cross_origin
 from api.envelope import answer_error
 from api.gate import admit
@@ -29,7 +29,7 @@ from api.tenant_database import TenantDatabase
 from domain.database import connect
 from domain.reports.store import ReportStore
 from domain.roles import API, INTAKE, TENANT
-from domain.tenants.keys import Caller
+from domain.tenants.callers import Caller
 from ops.settings import Settings
 from ops.telemetry import log
 
@@ -60,6 +60,7 @@ def create_app(settings: Settings, schema: str | None = None) -> Litestar:
             module.router for module in (orders, jobs, job_events, products, reports, webhook_endpoints, dead_letters)
         ],
         middleware=[KeyAuthentication, JsonOnly()],
+        guards=[permitted],
         before_request=admit,
         security=[{"apiKeyAuth": []}, {"bearerAuth": []}],
     )

@@ -3,17 +3,21 @@
 import hashlib
 import time
 from typing import Any
+from uuid import UUID
 
 import anyio
 import anyio.to_thread
 from litestar.connection import ASGIConnection
+from litestar.exceptions import ValidationException
 from litestar.handlers import BaseRouteHandler
 from litestar.middleware import AbstractAuthenticationMiddleware, AuthenticationResult
 from sqlalchemy import Engine
 
-from domain.errors import DependencyUnavailable, Forbidden, Unauthenticated
+from domain.errors import DependencyUnavailable, Forbidden, TenantMismatch, Unauthenticated
+from domain.tenants.callers import Caller
 from domain.tenants.key_rules import KeyParts, parse_key
-from domain.tenants.keys import Caller, find_caller
+from domain.tenants.keys import find_caller
+from domain.tenants.permission_rules import ANYBODY
 
 #: A revoked or expired key still opens for this long: the price of not asking PostgreSQL on every request.
 REMEMBER_S = 5.0
@@ -61,7 +65,9 @@ class KeyAuthentication(AbstractAuthenticationMiddleware):
 
     async def authenticate_request(self, connection: ASGIConnection[Any, Any, Any, Any]) -> AuthenticationResult:
         keys: KeyRing = connection.app.state.key_ring
-        return AuthenticationResult(user=await keys.caller(_presented(connection)), auth=None)
+        caller = await keys.caller(_presented(connection))
+        _check_tenant(connection, caller)
+        return AuthenticationResult(user=caller, auth=None)
 
 
 def _presented(connection: ASGIConnection[Any, Any, Any, Any]) -> str:
@@ -72,7 +78,21 @@ def _presented(connection: ASGIConnection[Any, Any, Any, Any]) -> str:
     return token.strip() if scheme.lower() == "bearer" else ""
 
 
-def requires_admin(connection: ASGIConnection[Any, Any, Any, Any], _handler: BaseRouteHandler) -> None:
-    """A guard: the caller's key has the scope `admin`. Raises Forbidden."""
-    if "admin" not in connection.user.scopes:
-        raise Forbidden(scope="admin")
+def _check_tenant(connection: ASGIConnection[Any, Any, Any, Any], caller: Caller) -> None:
+    """Who names a tenant besides means the one of his key or token."""
+    named = connection.headers.get("x-tenant-id")
+    if named is None:
+        return
+    try:
+        tenant_id = UUID(named)
+    except ValueError:
+        raise ValidationException(extra=[{"key": "X-Tenant-ID", "message": "must be a UUID"}]) from None
+    if tenant_id != caller.tenant_id:
+        raise TenantMismatch
+
+
+def permitted(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
+    """The guard of every business route: the caller has the permission that the route names. Raises Forbidden."""
+    needed = handler.opt["permission"]
+    if needed != ANYBODY and needed not in connection.user.permissions:
+        raise Forbidden(permission=needed)

@@ -111,9 +111,21 @@ class Unauthenticated(LongshoreError):
 
 
 class Forbidden(LongshoreError):
-    """This key lacks the scope {scope}."""
+    """This takes the permission {permission}, which you lack."""
 
     code = "FORBIDDEN"
+
+
+class TenantMismatch(LongshoreError):
+    """X-Tenant-ID names another tenant than your key or token."""
+
+    code = "TENANT_MISMATCH"
+
+
+class TenantSuspended(LongshoreError):
+    """The tenant is suspended."""
+
+    code = "TENANT_SUSPENDED"
 
 
 class Overloaded(LongshoreError):

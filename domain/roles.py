@@ -46,16 +46,27 @@ TENANT = Role(
         "webhook_endpoints": ALL,
         "webhook_deliveries": ADD,
         "lanes": ALL,
+        "users": ALL,
+        "refresh_tokens": "SELECT, UPDATE",
+        "idempotency_keys": CHANGE,
+        "system_config": READ,
+        "audit_log": "INSERT",
     },
 )
 #: The intake writes orders of many tenants in one statement, and reads the catalogue for it.
 INTAKE = Role("longshore_intake", {"products": READ, "orders": ADD, "order_lines": ADD, "jobs": ADD, "outbox": ADD})
-#: The API on nobody's behalf: whose key this is, what has become of jobs that are waited for, how everything is.
+#: The API on nobody's behalf: whose key this is, who logs in, what has become of jobs that are waited for, how
+#: everything is.
 API = Role(
     "longshore_api",
     {
         "alembic_version": READ,
         "api_keys": "SELECT, UPDATE",
+        "tenants": READ,
+        "users": "SELECT, UPDATE",
+        "refresh_tokens": CHANGE,
+        "password_resets": "SELECT, DELETE",
+        "audit_log": "INSERT",
         "jobs": READ,
         "job_groups": READ,
         "outbox": READ,
@@ -69,7 +80,15 @@ API = Role(
 _BEATS = {"workers": ALL}
 RELAY = Role(
     "longshore_relay",
-    _BEATS | {"outbox": "SELECT, UPDATE", "lanes": "SELECT, UPDATE", "controls": READ, "jobs": READ, "leases": READ},
+    _BEATS
+    | {
+        "outbox": "SELECT, UPDATE",
+        "lanes": "SELECT, UPDATE",
+        "controls": READ,
+        "jobs": READ,
+        "leases": READ,
+        "tenants": READ,
+    },
 )
 #: What ends jobs may have to end all that hangs on them.
 _ENDS_JOBS = {
@@ -102,6 +121,9 @@ WORKER = Role(
         "reservations": CHANGE,
         "webhook_endpoints": "SELECT, UPDATE",
         "schedules": READ,
+        "users": READ,
+        "password_resets": "INSERT",
+        "system_config": READ,
         "alembic_version": READ,
     },
 )

@@ -10,12 +10,12 @@ from litestar.params import FromPath, QueryParameter
 from msgspec import Struct
 from sqlalchemy import Row
 
-from api.auth import requires_admin
 from api.envelope import Page, Success
 from api.pages import DEFAULT_LIMIT, Cursor, Limit, page, start_id
 from api.tenant_database import TenantDatabase
 from domain.jobs.dead_letters import DeadLetterFilter, find_dead_letters, get_dead_letter
-from domain.tenants.keys import Caller
+from domain.tenants.callers import Caller
+from domain.tenants.permission_rules import DEAD_LETTERS_READ
 
 Kind = Annotated[str | None, QueryParameter(name="kind", required=False, max_length=100)]
 Resolved = Annotated[bool | None, QueryParameter(name="resolved", required=False)]
@@ -37,7 +37,7 @@ class DeadLetterView(Struct, rename="camel"):
     replay_job_id: UUID | None
 
 
-@get("/", summary="List dead letters", sync_to_thread=True)
+@get("/", summary="List dead letters", permission=DEAD_LETTERS_READ, sync_to_thread=True)
 def get_dead_letters(
     caller: NamedDependency[Caller],
     database: NamedDependency[TenantDatabase],
@@ -54,7 +54,7 @@ def get_dead_letters(
     return page(rows, limit, _show, "dead-letters", kind, resolved)
 
 
-@get("/{dead_letter_id:str}", summary="Read a dead letter", sync_to_thread=True)
+@get("/{dead_letter_id:str}", summary="Read a dead letter", permission=DEAD_LETTERS_READ, sync_to_thread=True)
 def get_one_dead_letter(
     dead_letter_id: FromPath[UUID], caller: NamedDependency[Caller], database: NamedDependency[TenantDatabase]
 ) -> Success[DeadLetterView]:
@@ -83,6 +83,5 @@ def _show(row: Row[Any]) -> DeadLetterView:
 router = Router(
     "/admin/dead-letters",
     route_handlers=[get_dead_letters, get_one_dead_letter],
-    guards=[requires_admin],
     tags=["Dead letters"],
 )

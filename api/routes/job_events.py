@@ -21,7 +21,8 @@ from api.job_news import JobNews
 from api.routes.jobs import read_job, show_job
 from api.tenant_database import TenantDatabase
 from domain.jobs.state_machine import TERMINAL
-from domain.tenants.keys import Caller
+from domain.tenants.callers import Caller
+from domain.tenants.permission_rules import JOBS_READ
 
 LastEventId = Annotated[
     str | None,
@@ -44,6 +45,7 @@ _STREAM = ResponseSpec(
 @get(
     "/{job_id:str}/events",
     summary="Follow a job",
+    permission=JOBS_READ,
     media_type="text/event-stream",
     responses={200: _STREAM, 204: ResponseSpec(None, description="The job had ended at the last event: stop asking")},
 )

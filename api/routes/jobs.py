@@ -23,7 +23,8 @@ from domain import aftermath
 from domain.jobs.queries import JobFilter, get_job, list_jobs
 from domain.jobs.results import readable_result, result_expires_at
 from domain.jobs.state_machine import TERMINAL, JobState
-from domain.tenants.keys import Caller
+from domain.tenants.callers import Caller
+from domain.tenants.permission_rules import JOBS_READ, JOBS_WRITE
 
 State = Literal["scheduled", "queued", "running", "retrying", "succeeded", "dead", "cancelled"]
 StateFilter = Annotated[State | None, QueryParameter(name="state", required=False)]
@@ -113,7 +114,7 @@ def show_job(job: Row[Any]) -> JobView:
     )
 
 
-@get("/", summary="List jobs", sync_to_thread=True)
+@get("/", summary="List jobs", permission=JOBS_READ, sync_to_thread=True)
 def get_jobs(
     caller: NamedDependency[Caller],
     database: NamedDependency[TenantDatabase],
@@ -131,7 +132,12 @@ def get_jobs(
     return page(rows, limit, show_job, "jobs", in_state, kind, parent_id)
 
 
-@get("/{job_id:str}", summary="Read a job", responses={304: ResponseSpec(None, description="It has not changed")})
+@get(
+    "/{job_id:str}",
+    summary="Read a job",
+    permission=JOBS_READ,
+    responses={304: ResponseSpec(None, description="It has not changed")},
+)
 async def get_one_job(
     request: Request[Caller, Any, Any],
     job_id: FromPath[UUID],
@@ -196,7 +202,7 @@ def _monitor(job: Row[Any], if_none_match: str | None, wait_s: int | None) -> Re
     return Response(Success(data=shown), headers=headers if shown.done else {**headers, "Retry-After": "1"})
 
 
-@post("/{job_id:str}/cancel", summary="Cancel a job", status_code=202, sync_to_thread=True)
+@post("/{job_id:str}/cancel", summary="Cancel a job", permission=JOBS_WRITE, status_code=202, sync_to_thread=True)
 def cancel_job(
     job_id: FromPath[UUID],
     caller: NamedDependency[Caller],

@@ -3,7 +3,7 @@
 import hashlib
 from collections import Counter
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 from uuid import UUID
 
 import msgspec
@@ -11,7 +11,6 @@ from litestar import Request, Response, Router, get, post
 from litestar.di import NamedDependency
 from litestar.params import FromPath, JSONBody, QueryParameter
 from msgspec import Meta, Struct
-from sqlalchemy import Row
 
 from api.bodies import Body, Currency, Email, Sku
 from api.envelope import Page, Success
@@ -20,20 +19,20 @@ from api.pages import DEFAULT_LIMIT, Cursor, Limit, page, position, start_id
 from api.relay_bell import RelayBell
 from api.requests import IdempotencyKey, idempotency_key, refuse, trace_context
 from api.routes.jobs import JobView, State, show_job
+from api.routes.order_views import OrderDetail, OrderView, Status, TimelineJob, show_attempt, show_order
 from api.tenant_database import TenantDatabase
 from domain.errors import IdempotencyKeyReused, Violation
 from domain.job_kinds import ReserveInventory
 from domain.jobs.kind import kind_of_class
 from domain.jobs.outbox import NewJob
 from domain.jobs.queries import JobFilter, attempts_of, get_job, list_jobs
-from domain.money_rules import to_major
 from domain.orders.intake import AcceptedOrder, IntakeLine, IntakeOrder
 from domain.orders.queries import get_order, lines_of, list_orders
 from domain.orders.transitions import request_cancel, request_completion
-from domain.tenants.keys import Caller
+from domain.tenants.callers import Caller
+from domain.tenants.permission_rules import ORDERS_READ, ORDERS_WRITE
 from ops.telemetry import IDEMPOTENCY
 
-Status = Literal["accepted", "confirmed", "rejected", "failed", "completed", "cancelled"]
 StatusFilter = Annotated[Status | None, QueryParameter(name="status", required=False)]
 Quantity = Annotated[int, Meta(ge=1, le=1_000_000)]
 
@@ -82,52 +81,7 @@ class Accepted(Struct, rename="camel"):
     job: JobHandle
 
 
-class LineView(Struct, rename="camel"):
-    """One line, its price in major units."""
-
-    sku: str
-    quantity: int
-    unit_price: float
-
-
-class OrderView(Struct, rename="camel"):
-    """One order. `reason` says why it was rejected or has failed."""
-
-    id: UUID
-    status: Status
-    reason: str | None
-    customer_email: str
-    currency: str
-    total: float
-    version: int
-    created_at: datetime
-    lines: list[LineView]
-
-
-class AttemptView(Struct, rename="camel"):
-    """One attempt of a job."""
-
-    number: int
-    outcome: str
-    started_at: datetime | None
-    finished_at: datetime
-
-
-class TimelineJob(Struct, rename="camel"):
-    """One job that the order caused, with its attempts."""
-
-    job: JobView
-    attempts: list[AttemptView]
-
-
-class OrderDetail(Struct, rename="camel"):
-    """An order with everything that was done for it, in the order it was caused."""
-
-    order: OrderView
-    timeline: list[TimelineJob]
-
-
-@post("/", summary="Post an order", status_code=202)
+@post("/", summary="Post an order", permission=ORDERS_WRITE, status_code=202)
 async def post_order(
     request: Request[Caller, Any, Any],
     data: JSONBody[NewOrder],
@@ -179,7 +133,7 @@ def _accepted(accepted: AcceptedOrder) -> Response[Success[Accepted]]:
     return Response(Success(data=body, links=links), status_code=202, headers=headers)
 
 
-@get("/", summary="List orders", sync_to_thread=True)
+@get("/", summary="List orders", permission=ORDERS_READ, sync_to_thread=True)
 def get_orders(
     caller: NamedDependency[Caller],
     database: NamedDependency[TenantDatabase],
@@ -196,14 +150,14 @@ def get_orders(
     return page(
         rows,
         limit,
-        lambda row: _show(row, lines[row.id]),
+        lambda row: show_order(row, lines[row.id]),
         "orders",
         status,
         at=lambda row: row.created_at,
     )
 
 
-@get("/{order_id:str}", summary="Read an order", sync_to_thread=True)
+@get("/{order_id:str}", summary="Read an order", permission=ORDERS_READ, sync_to_thread=True)
 def get_one_order(
     order_id: FromPath[UUID], caller: NamedDependency[Caller], database: NamedDependency[TenantDatabase]
 ) -> Success[OrderDetail]:
@@ -214,11 +168,11 @@ def get_one_order(
         wanted = JobFilter(order_id=order_id)
         jobs = list(reversed(list_jobs(connection, caller.tenant_id, wanted, limit=_MOST_JOBS_SHOWN)))
         attempts = attempts_of(connection, [job.id for job in jobs])
-    timeline = [TimelineJob(show_job(job), [_show_attempt(row) for row in attempts[job.id]]) for job in jobs]
-    return Success(data=OrderDetail(_show(order, lines), timeline))
+    timeline = [TimelineJob(show_job(job), [show_attempt(row) for row in attempts[job.id]]) for job in jobs]
+    return Success(data=OrderDetail(show_order(order, lines), timeline))
 
 
-@get("/{order_id:str}/jobs", summary="List an order's jobs", sync_to_thread=True)
+@get("/{order_id:str}/jobs", summary="List an order's jobs", permission=ORDERS_READ, sync_to_thread=True)
 def get_order_jobs(
     order_id: FromPath[UUID],
     caller: NamedDependency[Caller],
@@ -235,7 +189,9 @@ def get_order_jobs(
     return page(rows, limit, show_job, "order-jobs", order_id)
 
 
-@post("/{order_id:str}/cancel", summary="Cancel an order", status_code=202, sync_to_thread=True)
+@post(
+    "/{order_id:str}/cancel", summary="Cancel an order", permission=ORDERS_WRITE, status_code=202, sync_to_thread=True
+)
 def cancel_order(
     request: Request[Caller, Any, Any],
     order_id: FromPath[UUID],
@@ -249,7 +205,13 @@ def cancel_order(
     return _queued(job, shown, bell)
 
 
-@post("/{order_id:str}/complete", summary="Complete an order", status_code=202, sync_to_thread=True)
+@post(
+    "/{order_id:str}/complete",
+    summary="Complete an order",
+    permission=ORDERS_WRITE,
+    status_code=202,
+    sync_to_thread=True,
+)
 def complete_order(
     request: Request[Caller, Any, Any],
     order_id: FromPath[UUID],
@@ -268,24 +230,6 @@ def _queued(job: NewJob, shown: JobView, bell: RelayBell) -> Response[Success[Jo
     monitor = f"/api/v1/jobs/{job.id}"
     headers = {"Location": monitor, "Retry-After": "1"}
     return Response(Success(data=shown, links={"self": monitor}), status_code=202, headers=headers)
-
-
-def _show(order: Row[Any], lines: list[Row[Any]]) -> OrderView:
-    return OrderView(
-        id=order.id,
-        status=order.status,
-        reason=order.reason,
-        customer_email=order.customer_email,
-        currency=order.currency,
-        total=float(to_major(order.total, order.currency)),
-        version=order.version,
-        created_at=order.created_at,
-        lines=[LineView(line.sku, line.quantity, float(to_major(line.unit_price, order.currency))) for line in lines],
-    )
-
-
-def _show_attempt(attempt: Row[Any]) -> AttemptView:
-    return AttemptView(attempt.number, attempt.outcome, attempt.started_at, attempt.finished_at)
 
 
 router = Router(

@@ -11,7 +11,6 @@ from litestar.params import FromPath, JSONBody
 from msgspec import Meta, Struct
 from sqlalchemy import Row
 
-from api.auth import requires_admin
 from api.bodies import Body, Currency, Name, Sku
 from api.envelope import Page, Success
 from api.pages import DEFAULT_LIMIT, Cursor, Limit, page, start_id
@@ -21,7 +20,8 @@ from domain.catalogue.products import create_product, get_product, list_products
 from domain.errors import Violation
 from domain.inventory.stock import adjust_stock
 from domain.money_rules import to_major, to_minor
-from domain.tenants.keys import Caller
+from domain.tenants.callers import Caller
+from domain.tenants.permission_rules import PRODUCTS_READ, PRODUCTS_WRITE
 
 Units = Annotated[int, Meta(ge=0, le=1_000_000_000)]
 Delta = Annotated[int, Meta(ge=-1_000_000_000, le=1_000_000_000)]
@@ -65,7 +65,7 @@ class ProductView(Struct, rename="camel"):
     created_at: datetime
 
 
-@post("/", summary="Create a product", guards=[requires_admin], sync_to_thread=True)
+@post("/", summary="Create a product", permission=PRODUCTS_WRITE, sync_to_thread=True)
 def post_product(
     data: JSONBody[NewProduct], caller: NamedDependency[Caller], database: NamedDependency[TenantDatabase]
 ) -> Response[Success[ProductView]]:
@@ -79,7 +79,7 @@ def post_product(
     return Response(Success(data=_show(row)), status_code=201, headers=headers)
 
 
-@get("/", summary="List products", sync_to_thread=True)
+@get("/", summary="List products", permission=PRODUCTS_READ, sync_to_thread=True)
 def get_products(
     caller: NamedDependency[Caller],
     database: NamedDependency[TenantDatabase],
@@ -93,7 +93,7 @@ def get_products(
     return page(rows, limit, _show, "products")
 
 
-@get("/{product_id:str}", summary="Read a product", sync_to_thread=True)
+@get("/{product_id:str}", summary="Read a product", permission=PRODUCTS_READ, sync_to_thread=True)
 def get_one_product(
     product_id: FromPath[UUID], caller: NamedDependency[Caller], database: NamedDependency[TenantDatabase]
 ) -> Success[ProductView]:
@@ -105,7 +105,7 @@ def get_one_product(
 @post(
     "/{product_id:str}/stock-adjustments",
     summary="Adjust a product's stock",
-    guards=[requires_admin],
+    permission=PRODUCTS_WRITE,
     status_code=201,
     sync_to_thread=True,
 )

@@ -20,7 +20,8 @@ from api.tenant_database import TenantDatabase
 from domain.errors import JobNotFinished, ResultExpired, Violation
 from domain.reports.reports import get_report, list_reports, request_report
 from domain.reports.store import ReportStore
-from domain.tenants.keys import Caller
+from domain.tenants.callers import Caller
+from domain.tenants.permission_rules import REPORTS_READ, REPORTS_WRITE
 
 
 class NewReport(Body, frozen=True, rename={"from_": "from"}):
@@ -47,7 +48,7 @@ class ReportView(Struct, rename={"created_at": "createdAt", "job_id": "jobId", "
     created_at: datetime
 
 
-@post("/", summary="Ask for a report", status_code=202, sync_to_thread=True)
+@post("/", summary="Ask for a report", permission=REPORTS_WRITE, status_code=202, sync_to_thread=True)
 def post_report(
     request: Request[Caller, Any, Any],
     data: JSONBody[NewReport],
@@ -72,7 +73,7 @@ def post_report(
     return Response(Success(data=_show(report), links=links), status_code=202, headers=headers)
 
 
-@get("/", summary="List reports", sync_to_thread=True)
+@get("/", summary="List reports", permission=REPORTS_READ, sync_to_thread=True)
 def get_reports(
     caller: NamedDependency[Caller],
     database: NamedDependency[TenantDatabase],
@@ -86,7 +87,7 @@ def get_reports(
     return page(rows, limit, _show, "reports")
 
 
-@get("/{report_id:str}", summary="Read a report", sync_to_thread=True)
+@get("/{report_id:str}", summary="Read a report", permission=REPORTS_READ, sync_to_thread=True)
 def get_one_report(
     report_id: FromPath[UUID], caller: NamedDependency[Caller], database: NamedDependency[TenantDatabase]
 ) -> Success[ReportView]:
@@ -97,7 +98,13 @@ def get_one_report(
     return Success(data=_show(report), links=links)
 
 
-@get("/{report_id:str}/download", summary="Download a report", media_type="text/csv", sync_to_thread=True)
+@get(
+    "/{report_id:str}/download",
+    summary="Download a report",
+    permission=REPORTS_READ,
+    media_type="text/csv",
+    sync_to_thread=True,
+)
 def download_report(
     report_id: FromPath[UUID],
     caller: NamedDependency[Caller],

@@ -17,7 +17,8 @@ from api.requests import refuse
 from api.tenant_database import TenantDatabase
 from domain.errors import Violation
 from domain.event_types import EVENT_TYPES
-from domain.tenants.keys import Caller
+from domain.tenants.callers import Caller
+from domain.tenants.permission_rules import WEBHOOKS_READ, WEBHOOKS_WRITE
 from domain.webhooks.address_rules import url_problem
 from domain.webhooks.endpoints import RetryOverride, create_endpoint, delete_endpoint, get_endpoint, list_endpoints
 from domain.webhooks.signature_rules import secret_text
@@ -66,7 +67,7 @@ class CreatedEndpoint(Struct, rename="camel"):
     secret: str
 
 
-@post("/", summary="Create a webhook endpoint", sync_to_thread=True)
+@post("/", summary="Create a webhook endpoint", permission=WEBHOOKS_WRITE, sync_to_thread=True)
 def post_endpoint(
     data: JSONBody[NewEndpoint],
     caller: NamedDependency[Caller],
@@ -87,7 +88,7 @@ def post_endpoint(
     return Response(Success(data=shown), status_code=201, headers=headers)
 
 
-@get("/", summary="List webhook endpoints", sync_to_thread=True)
+@get("/", summary="List webhook endpoints", permission=WEBHOOKS_READ, sync_to_thread=True)
 def get_endpoints(
     caller: NamedDependency[Caller],
     database: NamedDependency[TenantDatabase],
@@ -101,7 +102,7 @@ def get_endpoints(
     return page(rows, limit, _show, "webhook-endpoints")
 
 
-@get("/{endpoint_id:str}", summary="Read a webhook endpoint", sync_to_thread=True)
+@get("/{endpoint_id:str}", summary="Read a webhook endpoint", permission=WEBHOOKS_READ, sync_to_thread=True)
 def get_one_endpoint(
     endpoint_id: FromPath[UUID], caller: NamedDependency[Caller], database: NamedDependency[TenantDatabase]
 ) -> Success[EndpointView]:
@@ -110,7 +111,7 @@ def get_one_endpoint(
         return Success(data=_show(get_endpoint(connection, caller.tenant_id, endpoint_id)))
 
 
-@delete("/{endpoint_id:str}", summary="Delete a webhook endpoint", sync_to_thread=True)
+@delete("/{endpoint_id:str}", summary="Delete a webhook endpoint", permission=WEBHOOKS_WRITE, sync_to_thread=True)
 def delete_one_endpoint(
     endpoint_id: FromPath[UUID], caller: NamedDependency[Caller], database: NamedDependency[TenantDatabase]
 ) -> None:

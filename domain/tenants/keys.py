@@ -7,25 +7,15 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-import msgspec
 from sqlalchemy import Connection, Row, Select, delete, func, insert, select, text
 from sqlalchemy.dialects.postgresql import insert as upsert
 
-from domain.errors import NotFound
+from domain.errors import NotFound, TenantSuspended
 from domain.ids import new_id
 from domain.tables.tenants import api_keys, tenants
+from domain.tenants.callers import Caller
 from domain.tenants.key_rules import KeyParts, format_key, parse_key
-
-#: What a key may do. `api` is a tenant's own business, `admin` its catalogue and stock.
-SCOPES = ("api", "admin")
-
-
-class Caller(msgspec.Struct, frozen=True):
-    """Who a valid key speaks for."""
-
-    tenant_id: UUID
-    key_id: str
-    scopes: frozenset[str]
+from domain.tenants.permission_rules import permissions_of_scopes
 
 
 def ensure_tenant(tx: Connection, name: str) -> UUID:
@@ -75,14 +65,17 @@ _TOUCH = text(
 def find_caller(tx: Connection, parts: KeyParts) -> Caller | None:
     """Who this key speaks for; None when it is unknown, revoked or expired. Compares in constant time.
 
-    Its use is noted at most once a minute, so that a busy key is no hot row.
+    Its use is noted at most once a minute, so that a busy key is no hot row. Raises TenantSuspended.
     """
     is_expired = (api_keys.c.expires_at <= func.clock_timestamp()).label("is_expired")
-    row = tx.execute(select(api_keys, is_expired).where(api_keys.c.id == parts.id)).first()
+    query = select(api_keys, tenants.c.plan, tenants.c.status, is_expired).join(tenants)
+    row = tx.execute(query.where(api_keys.c.id == parts.id)).first()
     if row is None or not hmac.compare_digest(bytes(row.secret_hash), parts.secret_hash) or row.is_expired:
         return None
+    if row.status != "active":
+        raise TenantSuspended
     tx.execute(_TOUCH, {"id": row.id})
-    return Caller(row.tenant_id, row.id, frozenset(row.scopes))
+    return Caller(row.tenant_id, f"key:{row.id}", permissions_of_scopes(row.scopes), row.plan)
 
 
 def list_keys(tx: Connection) -> Sequence[Row[Any]]:

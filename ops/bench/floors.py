@@ -25,8 +25,9 @@ from domain.errors import LongshoreError
 from domain.ids import new_id
 from domain.jobs.relay_bell import Hint
 from domain.orders.intake import AcceptedOrder, IntakeOrder, accept_orders
+from domain.tenants.callers import Caller
 from domain.tenants.key_rules import KeyParts, parse_key
-from domain.tenants.keys import Caller
+from domain.tenants.permission_rules import PERMISSIONS
 from ops.settings import Settings, load_settings
 
 #: Where the one key and its tenant are told.
@@ -83,7 +84,7 @@ class OneKey(KeyRing):
         self._key, self._tenant_id = parse_key(key), tenant_id
 
     def _find(self, parts: KeyParts) -> Caller | None:
-        return Caller(self._tenant_id, parts.id, frozenset({"api"})) if parts == self._key else None
+        return Caller(self._tenant_id, f"key:{parts.id}", PERMISSIONS) if parts == self._key else None
 
 
 def no_database(settings: Settings, schema: str | None = None) -> Litestar:

@@ -32,7 +32,9 @@ def create(
     *,
     name: Annotated[str, typer.Option("--name", help="What it is for.", show_default=False)],
     tenant: Annotated[str, typer.Option("--tenant", help="Whose it is; a new name makes a new tenant.")] = "default",
-    scopes: Annotated[str, typer.Option("--scopes", help="What it may do: api, admin.")] = "api",
+    scopes: Annotated[
+        str, typer.Option("--scopes", help="What it may do: api, admin, or permissions such as orders:read.")
+    ] = "api",
     expires: Annotated[
         str | None, typer.Option("--expires", help="For how long it is good: 30d. Default: for ever.")
     ] = None,
@@ -98,11 +100,12 @@ def revoke(
 
 
 def _scopes(text: str) -> list[str]:
-    from domain.tenants.keys import SCOPES
+    from domain.tenants.permission_rules import PERMISSIONS, SCOPES
 
     scopes = list(dict.fromkeys(word.strip() for word in text.split(",") if word.strip()))
-    if not scopes or set(scopes) - set(SCOPES):
-        raise typer.BadParameter(f"--scopes: a list of {', '.join(SCOPES)}, separated by commas")
+    if not scopes or set(scopes) - set(SCOPES) - PERMISSIONS:
+        known = ", ".join((*SCOPES, *sorted(PERMISSIONS)))
+        raise typer.BadParameter(f"--scopes: a list of these, separated by commas: {known}")
     return scopes
 
 

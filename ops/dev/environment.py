@@ -46,6 +46,7 @@ def ensure_keys(database_url: str, dev_env: Path) -> dict[str, str]:
     from domain.database import connect
     from domain.tenants.key_rules import parse_key
     from domain.tenants.keys import create_key, ensure_tenant, find_caller
+    from domain.tenants.permission_rules import permissions_of_scopes
 
     known, keys = read_env_file(dev_env), dict[str, str]()
     engine = connect(database_url, process="up")
@@ -54,7 +55,7 @@ def ensure_keys(database_url: str, dev_env: Path) -> dict[str, str]:
         for name, scopes in _KEYS.items():
             parts = parse_key(known.get(name, ""))
             caller = None if parts is None else find_caller(tx, parts)
-            is_good = caller is not None and caller.scopes == set(scopes)
+            is_good = caller is not None and caller.permissions == permissions_of_scopes(scopes)
             keys[name] = known[name] if is_good else create_key(tx, tenant, f"up: {' and '.join(scopes)}", scopes)
     engine.dispose()
     return keys

@@ -16,6 +16,7 @@ from domain.jobs.controls import Scope, pause
 from domain.lanes.lanes import SMTP, disable_lane, open_lane
 from domain.tenants.key_rules import parse_key
 from domain.tenants.keys import find_caller
+from domain.tenants.permission_rules import permissions_of_scopes
 from ops.cli import dlq, doctor, jobs, keys, kinds, options, outbox, processes, queues, workers
 from ops.cli.output import age, cell
 from ops.cli.records import masked
@@ -144,7 +145,7 @@ class TestKeys:
         with stage.engine.begin() as tx:
             caller = find_caller(tx, parts)
         assert caller
-        assert (caller.tenant_id, set(caller.scopes)) == (stage.tenant_id, {"api", "admin"})
+        assert (caller.tenant_id, caller.permissions) == (stage.tenant_id, permissions_of_scopes(["api", "admin"]))
         assert result.stdout.strip() not in result.stderr
 
     def test_is_never_shown_again(self, stage: Stage) -> None:

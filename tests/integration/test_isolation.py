@@ -77,7 +77,7 @@ def test_a_session_that_was_not_bound_sees_nothing(engine: Engine, bound: Engine
     tenant_id = a_tenant(engine)
     a_product(engine, tenant_id)
     with bound.connect() as connection:
-        assert all(count(connection, table) == 0 for table in TENANT.may)
+        assert all(count(connection, table) == 0 for table, verbs in TENANT.may.items() if "SELECT" in verbs)
     # Nor does one whose transaction before was bound.
     with TenantDatabase(bound, tenant_id).connect() as connection:
         assert count(connection, "products") == 1
