@@ -24,7 +24,7 @@ from domain.jobs.due import due_rows, new_flows
 from domain.jobs.finish import finish_if_held, plain_finish_of
 from domain.jobs.queries import JobFilter, list_jobs
 from domain.orders.queries import list_orders
-from domain.tenants.keys import ensure_tenant
+from domain.tenants.tenants import ensure_tenant
 from ops.migrate import upgrade
 from ops.stack import Stack
 

@@ -55,7 +55,7 @@ class FlowRinger:
     def ring_hinted(self, hint: Hint, limits: Limits) -> list[str]:
         """The jobs of the hint, if nobody could be before them: their flow was empty, and no limit may stand."""
         flow = self._flows.get(FlowKey(hint.queue, hint.kind, hint.tenant_id))
-        if flow is None or flow.had_rows or flow.rung or not limits.are_open(hint.queue, hint.kind):
+        if flow is None or flow.had_rows or flow.rung or not limits.is_open(flow.key):
             return []
         ids = [str(job_id) for job_id in hint.job_ids]
         return self._ring(self._redis, (hint.queue, hint.kind), [Waiting(flow, ids, [])], limits)
@@ -92,7 +92,7 @@ class FlowRinger:
         return self._open(sorted(self._flows.values(), key=_served_at), limits)
 
     def _open(self, flows: Sequence[Flow], limits: Limits) -> dict[Kind, list[Flow]]:
-        open_ = [flow for flow in flows if not limits.is_paused(flow.key.queue, flow.key.kind)]
+        open_ = [flow for flow in flows if not limits.is_paused(flow.key)]
         turn: dict[Kind, list[Flow]] = {}
         for flow in open_[:FLOWS_PER_PASS]:
             turn.setdefault((flow.key.queue, flow.key.kind), []).append(flow)

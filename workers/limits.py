@@ -41,16 +41,17 @@ class Limits:
         """Some cap stands, so that what runs must be counted."""
         return any(control.is_capped for control in self._controls.values())
 
-    def are_open(self, queue: str, kind: str) -> bool:
-        """Nothing is asked of this queue and this kind."""
-        return not self._of(queue, kind)
+    def is_open(self, flow: FlowKey) -> bool:
+        """Nothing is asked of this flow."""
+        return not self._of(flow)
 
-    def is_paused(self, queue: str, kind: str) -> bool:
-        return any(control.paused for control in self._of(queue, kind))
+    def is_paused(self, flow: FlowKey) -> bool:
+        """Its queue or its kind is paused, or its tenant suspended."""
+        return any(control.paused for control in self._of(flow))
 
     def is_capped(self, flow: FlowKey) -> bool:
         """A cap stands that counts what is in flight of this flow."""
-        return any(control.is_capped for control in self._of(flow.queue, flow.kind))
+        return any(control.is_capped for control in self._of(flow))
 
     def closed(self, queues: Sequence[str] = ()) -> Closed:
         """Who gets nothing in this pass: these queues, what is paused, and what has used up its limit."""
@@ -59,7 +60,8 @@ class Limits:
         whole, tenants = ([key for key in full if len(key) == length] for length in (2, 3))
         return Closed(
             queues=[*queues, *(name for scope, name in whole if scope == "queue")],
-            kinds=[name for scope, name in whole if scope != "queue"],
+            kinds=[name for scope, name in whole if scope in {"kind", "starts"}],
+            tenants=[name for scope, name in whole if scope == "tenant"],
             tenants_of_queues=[(name, tenant_id) for scope, name, tenant_id in tenants if scope == "queue"],
             tenants_of_kinds=[(name, tenant_id) for scope, name, tenant_id in tenants if scope == "kind"],
         )
@@ -95,13 +97,13 @@ class Limits:
         if kind in self._buckets:
             self._buckets[kind].take(count)
 
-    def _of(self, queue: str, kind: str) -> list[Control]:
-        scopes = (("queue", queue), ("kind", kind))
+    def _of(self, flow: FlowKey) -> list[Control]:
+        scopes = (("queue", flow.queue), ("kind", flow.kind), ("tenant", str(flow.tenant_id)))
         return [self._controls[scope] for scope in scopes if scope in self._controls]
 
     def _keys(self, flow: FlowKey) -> list[tuple[str, ...]]:
         keys: list[tuple[str, ...]] = [("starts", flow.kind)]
-        for control in self._of(flow.queue, flow.kind):
+        for control in self._of(flow):
             keys.append((control.scope, control.name))
             if control.max_in_flight_per_tenant is not None:
                 keys.append((control.scope, control.name, str(flow.tenant_id)))

@@ -1,4 +1,4 @@
-"""What operators ask of the relay: queues and kinds paused, capped or slowed. A scope without a row runs freely.
+"""What operators ask of the relay: queues and kinds paused, capped or slowed, tenants suspended. Others run freely.
 
 The relay reads them several times a second; what was rung a moment before still runs.
 """
@@ -12,11 +12,11 @@ from sqlalchemy import Connection, text
 from domain.audit import record_act
 from domain.jobs.attempts import RUNNING_JOBS
 
-Scope = Literal["queue", "kind"]
+Scope = Literal["queue", "kind", "tenant"]
 
 
 class Control(msgspec.Struct, frozen=True):
-    """What holds for one queue or kind. None = no bound. In flight = rung or running."""
+    """What holds for one queue, kind or tenant (its id). None = no bound. In flight = rung or running."""
 
     scope: Scope
     name: str
@@ -33,7 +33,9 @@ class Control(msgspec.Struct, frozen=True):
 _READ = text(
     """
     SELECT scope, name, paused_at IS NOT NULL, max_in_flight, max_in_flight_per_tenant, starts_per_second
-      FROM controls ORDER BY scope DESC, name
+      FROM controls
+     UNION ALL SELECT 'tenant', CAST(id AS text), true, NULL, NULL, NULL FROM tenants WHERE status = 'suspended'
+     ORDER BY scope DESC, name
     """
 )
 _PAUSE = text(
@@ -60,7 +62,7 @@ _FORGET = text(
 
 
 def read_controls(connection: Connection) -> list[Control]:
-    """Every queue and kind that does not run freely, queues first."""
+    """Every tenant, queue and kind that does not run freely, in this order."""
     return [Control(*row) for row in connection.execute(_READ)]
 
 

@@ -167,6 +167,7 @@ _PICK_IN_LANES = text(
                   AND due_at <= now()
                 ORDER BY priority DESC, due_at LIMIT 1) AS head
          WHERE queue <> ALL(CAST(:queues AS text[])) AND kind <> ALL(CAST(:kinds AS text[]))
+           AND tenant_id <> ALL(CAST(:tenants AS uuid[]))
            AND (queue, tenant_id) NOT IN (
                SELECT * FROM unnest(CAST(:full_queues AS text[]), CAST(:tenants_of_queues AS uuid[])))
            AND (kind, tenant_id) NOT IN (
@@ -207,12 +208,13 @@ _RING_IN_LANES = text(
 
 
 class Closed(msgspec.Struct, frozen=True):
-    """Who may not start anything now: queues and kinds as a whole, and tenants (as text) in this queue or that kind."""
+    """Who may not start anything now: queues, kinds, tenants (as text), and tenants in this queue or that kind."""
 
     queues: Sequence[str] = ()
     kinds: Sequence[str] = ()
     tenants_of_queues: Sequence[tuple[str, str]] = ()
     tenants_of_kinds: Sequence[tuple[str, str]] = ()
+    tenants: Sequence[str] = ()
 
 
 NOBODY_IS_CLOSED = Closed()
@@ -244,6 +246,7 @@ def _columns(closed: Closed) -> dict[str, list[str]]:
     return {
         "queues": list(closed.queues),
         "kinds": list(closed.kinds),
+        "tenants": list(closed.tenants),
         "full_queues": [queue for queue, _ in closed.tenants_of_queues],
         "tenants_of_queues": [tenant_id for _, tenant_id in closed.tenants_of_queues],
         "full_kinds": [kind for kind, _ in closed.tenants_of_kinds],

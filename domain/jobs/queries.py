@@ -96,11 +96,12 @@ def lease_of(tx: Connection, job_id: UUID) -> datetime | None:
 _OBLIGATIONS = """
     obligations AS (
         SELECT o.*, o.rings = 0 AND o.due_at > clock_timestamp() AS later,
-               q.paused_at IS NOT NULL OR k.paused_at IS NOT NULL
+               q.paused_at IS NOT NULL OR k.paused_at IS NOT NULL OR t.status = 'suspended'
                 OR coalesce(l.state IN ('disabled', 'parked'), false) AS held
           FROM outbox AS o LEFT JOIN lanes AS l ON l.name = o.lane
           LEFT JOIN controls AS q ON q.scope = 'queue' AND q.name = o.queue
-          LEFT JOIN controls AS k ON k.scope = 'kind' AND k.name = o.kind)
+          LEFT JOIN controls AS k ON k.scope = 'kind' AND k.name = o.kind
+          JOIN tenants AS t ON t.id = o.tenant_id)
     """
 
 _DEPTHS = text(
@@ -123,8 +124,8 @@ _DEPTHS = text(
 
 
 def queue_depths(tx: Connection) -> Sequence[Row[Any]]:
-    """Per queue: jobs that are due (rung or not), later, held (paused, or in a lane that is parked or disabled),
-    running and dead, and for how many seconds the oldest of those that are due has been so.
+    """Per queue: jobs that are due (rung or not), later, held (paused, of a suspended tenant, or in a lane that is
+    parked or disabled), running and dead, and for how many seconds the oldest of those that are due has been so.
     """
     return tx.execute(_DEPTHS).all()
 

@@ -14,7 +14,7 @@ from domain.jobs.kind import JobArgs, kind_of
 from domain.schedules.schedule_plan import PlannedSchedule, plan_schedule
 from domain.schedules.schedule_rules import CatchUp
 from domain.tables.schedules import schedules
-from domain.tenants.keys import ensure_tenant
+from domain.tenants.tenants import ensure_tenant
 
 RESERVED = "system."
 TENANT = "system"

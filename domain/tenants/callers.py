@@ -6,10 +6,13 @@ import msgspec
 
 
 class Caller(msgspec.Struct, frozen=True):
-    """Who a key or a token speaks for. `name` is the audit log's actor: key:<id> or user:<id>."""
+    """Who a key or a token speaks for. `name` is the audit log's actor: key:<id> or user:<id>.
+
+    He has `requests_per_minute` by the plan of his tenant.
+    """
 
     tenant_id: UUID
     name: str
     permissions: frozenset[str]
-    plan: str = "basic"
+    requests_per_minute: int
     role: str | None = None  # of a person; a key has none

@@ -8,29 +8,13 @@ from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Connection, Row, Select, delete, func, insert, select, text
-from sqlalchemy.dialects.postgresql import insert as upsert
 
 from domain.errors import NotFound, TenantSuspended
-from domain.ids import new_id
 from domain.tables.tenants import api_keys, tenants
 from domain.tenants.callers import Caller
 from domain.tenants.key_rules import KeyParts, format_key, parse_key
 from domain.tenants.permission_rules import permissions_of_scopes
-
-
-def ensure_tenant(tx: Connection, name: str) -> UUID:
-    """The id of the tenant of this name, made now if there is none."""
-    tx.execute(upsert(tenants).values(id=new_id(), name=name).on_conflict_do_nothing())
-    found: UUID = tx.execute(select(tenants.c.id).where(tenants.c.name == name)).scalar_one()
-    return found
-
-
-def find_tenant(tx: Connection, name: str) -> UUID:
-    """The id of the tenant of this name. Raises NotFound."""
-    found: UUID | None = tx.execute(select(tenants.c.id).where(tenants.c.name == name)).scalar()
-    if found is None:
-        raise NotFound(resource=f"Tenant {name}")
-    return found
+from domain.tenants.plan_rules import requests_per_minute
 
 
 def create_key(
@@ -68,14 +52,15 @@ def find_caller(tx: Connection, parts: KeyParts) -> Caller | None:
     Its use is noted at most once a minute, so that a busy key is no hot row. Raises TenantSuspended.
     """
     is_expired = (api_keys.c.expires_at <= func.clock_timestamp()).label("is_expired")
-    query = select(api_keys, tenants.c.plan, tenants.c.status, is_expired).join(tenants)
+    query = select(api_keys, tenants.c.plan, tenants.c.settings, tenants.c.status, is_expired).join(tenants)
     row = tx.execute(query.where(api_keys.c.id == parts.id)).first()
     if row is None or not hmac.compare_digest(bytes(row.secret_hash), parts.secret_hash) or row.is_expired:
         return None
     if row.status != "active":
         raise TenantSuspended
     tx.execute(_TOUCH, {"id": row.id})
-    return Caller(row.tenant_id, f"key:{row.id}", permissions_of_scopes(row.scopes), row.plan)
+    rate = requests_per_minute(row.plan, row.settings)
+    return Caller(row.tenant_id, f"key:{row.id}", permissions_of_scopes(row.scopes), rate)
 
 
 def list_keys(tx: Connection) -> Sequence[Row[Any]]:

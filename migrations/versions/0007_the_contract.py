@@ -33,6 +33,7 @@ def downgrade() -> None:
     op.execute("ALTER FUNCTION longshore_seal(audit_log) SECURITY INVOKER RESET search_path")
     for table in _NEW:
         op.drop_table(table)
+    op.drop_index("ix_tenants_suspended", table_name="tenants")
     for constraint in ("ck_tenants_status", "ck_tenants_plan", "ck_tenants_length"):
         op.drop_constraint(op.f(constraint), "tenants")
     for column in ("updated_at", "settings", "status", "plan", "domain", "subdomain"):
@@ -54,6 +55,8 @@ def _grow_tenants() -> None:
     }
     for name, check in checks.items():
         op.create_check_constraint(op.f(f"ck_tenants_{name}"), "tenants", check)
+    suspended = sa.text("status = 'suspended'")
+    op.create_index("ix_tenants_suspended", "tenants", ["id"], postgresql_where=suspended)
 
 
 def _add_people() -> None:

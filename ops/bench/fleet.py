@@ -20,7 +20,8 @@ from redis import Redis
 from sqlalchemy import Engine, text
 
 from domain.database import connect
-from domain.tenants.keys import ensure_tenant
+from domain.tenants.plan_rules import UNLIMITED
+from domain.tenants.tenants import ensure_tenant
 from ops.bench.client.mark import SINK
 from ops.bench.sink import Sink
 from ops.migrate import upgrade
@@ -52,7 +53,7 @@ class Fleet:
         self.environ = {**surroundings(), **_settings(stack, folder), SINK: str(sink.path)}
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         with self.engine.begin() as tx:
-            self.tenant_id: UUID = ensure_tenant(tx, TENANT)
+            self.tenant_id: UUID = ensure_tenant(tx, TENANT, UNLIMITED)
 
     @property
     def pids(self) -> dict[str, int]:

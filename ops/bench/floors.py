@@ -28,6 +28,7 @@ from domain.orders.intake import AcceptedOrder, IntakeOrder, accept_orders
 from domain.tenants.callers import Caller
 from domain.tenants.key_rules import KeyParts, parse_key
 from domain.tenants.permission_rules import PERMISSIONS
+from domain.tenants.plan_rules import UNLIMITED
 from ops.settings import Settings, load_settings
 
 #: Where the one key and its tenant are told.
@@ -84,7 +85,7 @@ class OneKey(KeyRing):
         self._key, self._tenant_id = parse_key(key), tenant_id
 
     def _find(self, parts: KeyParts) -> Caller | None:
-        return Caller(self._tenant_id, f"key:{parts.id}", PERMISSIONS) if parts == self._key else None
+        return Caller(self._tenant_id, f"key:{parts.id}", PERMISSIONS, UNLIMITED) if parts == self._key else None
 
 
 def no_database(settings: Settings, schema: str | None = None) -> Litestar:

@@ -4,7 +4,9 @@ from collections.abc import Sequence
 
 import msgspec
 
-from domain.tenants.keys import create_key, ensure_tenant
+from domain.tenants.keys import create_key
+from domain.tenants.plan_rules import UNLIMITED
+from domain.tenants.tenants import ensure_tenant
 from ops.chaos.clients import Client
 from ops.chaos.errands import subscribe
 from ops.chaos.history import Endpoint, Tenant
@@ -29,7 +31,7 @@ def settle_in(running: System, client: Client) -> tuple[list[Tenant], list[Endpo
 def make_tenant(running: System, name: str, scarce: list[str], plenty: list[str]) -> Tenant:
     """It has its keys, and no product yet. Raises DBAPIError."""
     with running.engine.begin() as tx:
-        tenant_id = ensure_tenant(tx, name)
+        tenant_id = ensure_tenant(tx, name, UNLIMITED)
         api_key = create_key(tx, tenant_id, "api", ["api"])
         admin_key = create_key(tx, tenant_id, "admin", ["api", "admin"])
     return Tenant(str(tenant_id), name, api_key, admin_key, scarce, plenty)

@@ -24,6 +24,7 @@ from ops.cli import (
     queues,
     retention,
     schedules,
+    tenants,
     up,
     workers,
 )
@@ -67,6 +68,7 @@ for _name, _group in {
     "dlq": dlq,
     "schedules": schedules,
     "retention": retention,
+    "tenants": tenants,
     "keys": keys,
     "audit": audit,
 }.items():

@@ -34,7 +34,7 @@ def list_(
     """Acts, newest first."""
     with answering(as_json) as out, database() as engine, engine.begin() as tx:
         from domain.audit import ActFilter, list_acts
-        from domain.tenants.keys import find_tenant
+        from domain.tenants.tenants import find_tenant
         from ops.cli.records import masked, record
 
         wanted = ActFilter(find_tenant(tx, tenant) if tenant else None, action, subject)

@@ -48,7 +48,8 @@ def create(
     with answering(as_json) as out, database() as engine:
         from domain.audit import record_act
         from domain.tenants.key_rules import parse_key
-        from domain.tenants.keys import create_key, ensure_tenant
+        from domain.tenants.keys import create_key
+        from domain.tenants.tenants import ensure_tenant
 
         wanted, expires_at = _scopes(scopes), datetime.now(UTC) + read_duration(expires) if expires else None
         with engine.begin() as tx:

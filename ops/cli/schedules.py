@@ -89,7 +89,7 @@ def add(  # noqa: PLR0913  # one option per field
         from domain.schedules.schedule_plan import plan_schedule
         from domain.schedules.schedules import add_schedule, get_schedule
         from domain.schedules.standing import RESERVED
-        from domain.tenants.keys import find_tenant
+        from domain.tenants.tenants import find_tenant
 
         if name.startswith(RESERVED):
             leave(ExitCode.REFUSED, f"Names that begin with {RESERVED} are for schedules that the code declares.")

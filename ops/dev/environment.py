@@ -45,13 +45,15 @@ def ensure_keys(database_url: str, dev_env: Path) -> dict[str, str]:
     # ruff: noqa: PLC0415  # lazy: the servers start while nothing heavy is loaded
     from domain.database import connect
     from domain.tenants.key_rules import parse_key
-    from domain.tenants.keys import create_key, ensure_tenant, find_caller
+    from domain.tenants.keys import create_key, find_caller
     from domain.tenants.permission_rules import permissions_of_scopes
+    from domain.tenants.plan_rules import UNLIMITED
+    from domain.tenants.tenants import ensure_tenant
 
     known, keys = read_env_file(dev_env), dict[str, str]()
     engine = connect(database_url, process="up")
     with engine.begin() as tx:
-        tenant = ensure_tenant(tx, TENANT)
+        tenant = ensure_tenant(tx, TENANT, UNLIMITED)
         for name, scopes in _KEYS.items():
             parts = parse_key(known.get(name, ""))
             caller = None if parts is None else find_caller(tx, parts)

@@ -14,7 +14,7 @@ from uuid import UUID
 
 from domain.jobs.kind import JobArgs
 from domain.jobs.outbox import enqueue, new_job
-from domain.tenants.keys import ensure_tenant
+from domain.tenants.tenants import ensure_tenant
 from tests.end_to_end.running import Running, wait_until
 from tests.end_to_end.wrong_clock import python
 from tests.integration.builders import declarations

@@ -12,7 +12,8 @@ import pytest
 from redis import Redis
 
 from domain.database import database_clock
-from domain.tenants.keys import create_key, ensure_tenant
+from domain.tenants.keys import create_key
+from domain.tenants.tenants import ensure_tenant
 from tests.end_to_end.api_process import api_process
 from tests.end_to_end.own_kinds import QUEUE
 from tests.end_to_end.own_worker import (

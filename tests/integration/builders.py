@@ -28,7 +28,7 @@ from domain.lanes.lanes import SMTP, SMTP_ROOM, open_lane
 from domain.orders.intake import AcceptedOrder, IntakeLine, IntakeOrder, accept_orders
 from domain.reports.store import ReportStore
 from domain.tables import metadata
-from domain.tenants.keys import ensure_tenant
+from domain.tenants.tenants import ensure_tenant
 from tests.integration.conftest import Servers, _database
 from workers.clients.guarded_http import GuardedHttp
 from workers.clients.mailer import Mailer

@@ -20,7 +20,7 @@ from domain.jobs.finish import finish_of
 from domain.jobs.kind import JobArgs, find_kind
 from domain.jobs.outbox import enqueue, new_job
 from domain.jobs.retry_policy import Ending, Errored, decide
-from domain.tenants.keys import ensure_tenant
+from domain.tenants.tenants import ensure_tenant
 
 ENVIRON = {
     "REDIS_URL": "redis://127.0.0.1:1/0",

@@ -25,7 +25,7 @@ from domain.reports.store import ReportStore
 from domain.tables.jobs import attempts, jobs
 from domain.tables.orders import orders
 from domain.tables.outbox import outbox
-from domain.tenants.keys import ensure_tenant
+from domain.tenants.tenants import ensure_tenant
 from tests.integration.builders import declarations
 from workers.clients.guarded_http import GuardedHttp
 from workers.clients.mailer import Mailer

@@ -294,6 +294,13 @@ def test_a_tenant_that_is_closed_is_so_in_that_queue_or_kind_only(engine: Engine
     assert [row.job_id for row in rung_in_lanes(engine, closed=elsewhere)] == [not_now]
 
 
+def test_a_tenant_that_is_closed_as_a_whole_gets_nothing_of_any_lane(engine: Engine) -> None:
+    name, suspended, other = lane(engine, "endpoint:1"), a_tenant(engine, "suspended"), a_tenant(engine, "other")
+    enqueued(engine, suspended, reservation(), delivery(), lane=name)
+    (theirs,) = enqueued(engine, other, delivery(), lane=name)
+    assert [row.job_id for row in rung_in_lanes(engine, closed=Closed(tenants=[str(suspended)]))] == [theirs]
+
+
 def test_tenants_share_the_room_of_a_lane_evenly_however_much_each_has_waiting(engine: Engine) -> None:
     name = lane(engine, "endpoint:1", room=10)
     fill(engine, MANY, name)

@@ -28,6 +28,7 @@ from domain.jobs.relay_bell import MOST_IN_HINT, RELAY_BELL, Hint, hint_for, hin
 from domain.jobs.rescue import recount_lanes, take_over_expired
 from domain.jobs.retry_policy import Snoozed
 from domain.lanes.lanes import open_lane
+from domain.tenants.tenants import resume_if_suspended, suspend_if_active
 from tests.integration.builders import (  # noqa: F401  # in place of conftest's
     a_tenant,
     claimed,
@@ -417,6 +418,22 @@ def test_what_is_paused_is_not_rung_until_it_is_resumed(
     assert [one.ring_once(), depth(redis)] == [0, 0]
     with engine.begin() as tx:
         resume(tx, scope, name, "olga@harbour")
+    assert one.ring_once() == 3
+
+
+@pytest.mark.parametrize("lane", [None, "endpoint:1"])
+def test_nothing_of_a_suspended_tenant_is_rung_until_it_is_resumed_and_the_others_jobs_go_on(
+    engine: Engine, redis: Redis, tenant_id: UUID, start_relay: StartRelay, lane: str | None
+) -> None:
+    with engine.begin() as tx:
+        open_lane(tx, "endpoint:1", QUEUE)
+        suspend_if_active(tx, tenant_id, "olga@harbour", "the bill is open")
+    errands(engine, tenant_id, 3, lane=lane)
+    theirs = errands(engine, a_tenant(engine, "another"), 1, lane=lane)
+    one = start_relay()
+    assert [one.ring_once(), rung(redis)] == [1, theirs]
+    with engine.begin() as tx:
+        resume_if_suspended(tx, tenant_id, "olga@harbour")
     assert one.ring_once() == 3
 
 

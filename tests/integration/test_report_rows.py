@@ -7,7 +7,7 @@ from typing import Any, cast
 from sqlalchemy import Engine, Row, text
 
 from domain.reports.reports import count_orders, orders_in_period
-from domain.tenants.keys import ensure_tenant
+from domain.tenants.tenants import ensure_tenant
 
 ROWS = 2_500
 

@@ -70,17 +70,27 @@ def test_no_queue_kind_or_tenant_gets_past_its_cap_and_nobody_else_is_held_back(
 
 def test_without_controls_everything_is_allowed() -> None:
     free = limits()
-    assert (free.are_capped, free.closed()) == (False, Closed([], [], [], []))
+    assert (free.are_capped, free.closed()) == (False, Closed([], [], [], [], []))
     assert free.allow(FlowKey("email", "email.receipt", TENANTS[0]), 1_000) == 1_000
 
 
 def test_a_paused_queue_pauses_all_of_its_kinds_and_a_paused_kind_only_itself() -> None:
     pass_ = limits(Control("queue", "email", paused=True), Control("kind", "report.generate", paused=True))
-    assert pass_.is_paused("email", "email.receipt")
-    assert pass_.is_paused("reports", "report.generate")
-    assert not pass_.is_paused("reports", "report.other")
-    assert pass_.closed() == Closed(["email"], ["report.generate"], [], [])
+    assert pass_.is_paused(FlowKey("email", "email.receipt", TENANTS[0]))
+    assert pass_.is_paused(FlowKey("reports", "report.generate", TENANTS[0]))
+    assert not pass_.is_paused(FlowKey("reports", "report.other", TENANTS[0]))
+    assert pass_.closed() == Closed(["email"], ["report.generate"], [], [], [])
     assert pass_.closed(["webhooks"]).queues == ["webhooks", "email"]
+    assert not pass_.are_capped
+
+
+def test_nothing_of_a_suspended_tenant_is_rung_and_everything_of_the_others() -> None:
+    one, other, _ = TENANTS
+    pass_ = limits(Control("tenant", str(one), paused=True))
+    mine, theirs = (FlowKey("email", "email.receipt", tenant) for tenant in (one, other))
+    assert (pass_.is_paused(mine), pass_.is_open(mine)) == (True, False)
+    assert (pass_.is_paused(theirs), pass_.is_open(theirs)) == (False, True)
+    assert pass_.closed() == Closed([], [], [], [], [str(one)])
     assert not pass_.are_capped
 
 
@@ -94,7 +104,7 @@ def test_who_has_used_up_a_limit_is_closed() -> None:
     )
     pass_.count({("email", "email.receipt", one): 2, ("email", "email.welcome", other): 3, ("reports", "any", one): 2})
     assert pass_.closed() == Closed(
-        ["reports"], ["report.generate"], [("email", str(other))], [("email.receipt", str(one))]
+        ["reports"], ["report.generate"], [("email", str(other))], [("email.receipt", str(one))], []
     )
     # And whoever uses up the rest
     assert pass_.allow(FlowKey("email", "email.welcome", one), 7) == 1

@@ -24,7 +24,9 @@ from domain.jobs.finish import finish_of
 from domain.jobs.kind import find_kind
 from domain.jobs.retry_policy import Ending, Errored
 from domain.reports.store import ReportStore
-from domain.tenants.keys import create_key, ensure_tenant
+from domain.tenants.keys import create_key
+from domain.tenants.plan_rules import UNLIMITED
+from domain.tenants.tenants import ensure_tenant
 from ops.settings import Settings
 from workers.clients.guarded_http import GuardedHttp
 from workers.clients.mailer import Mailer
@@ -101,7 +103,7 @@ class Customer:
     def __init__(self, shop: "Shop", name: str) -> None:
         self.shop = shop
         with shop.engine.begin() as tx:
-            self.tenant_id = ensure_tenant(tx, name)
+            self.tenant_id = ensure_tenant(tx, name, UNLIMITED)
             self.key = create_key(tx, self.tenant_id, "full", ["api", "admin"])
         self._numbers = itertools.count(1)
 

@@ -1,0 +1,144 @@
+"""`longshore tenants`: made, listed, given a plan, suspended and let on again."""
+# ruff: noqa: PLC0415  # lazy: `--help` shall not wait for the database driver
+
+from typing import TYPE_CHECKING, Annotated, Any
+from uuid import UUID
+
+import typer
+
+from ops.cli.confirm import confirm
+from ops.cli.database import database
+from ops.cli.options import By, Json, Reason, Yes, operator
+from ops.cli.output import Output, answering
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+app = typer.Typer(no_args_is_help=True, help="Tenants: create, list, change, suspend, resume.")
+
+Name = Annotated[str, typer.Argument(metavar="NAME", help="The tenant's name.", show_default=False)]
+Plan = Annotated[str | None, typer.Option("--plan", help="basic, free, pro or enterprise.", show_default=False)]
+
+_COLUMNS = {
+    "name": "name",
+    "id": "id",
+    "plan": "plan",
+    "requests/min": "requestsPerMinute",
+    "status": "status",
+    "subdomain": "subdomain",
+    "created": "createdAt",
+}
+
+
+@app.command()
+def create(
+    name: Name,
+    *,
+    plan: Plan = None,
+    subdomain: Annotated[str | None, typer.Option("--subdomain", help="acme of acme.example.com names it.")] = None,
+    domain: Annotated[str | None, typer.Option("--domain", help="A host of its own names it.")] = None,
+    by: By = "",
+    as_json: Json = False,
+) -> None:
+    """Make a tenant.
+
+    Example: longshore tenants create acme --plan pro
+    """
+    with answering(as_json) as out, database() as engine, engine.begin() as tx:
+        from domain.tenants.tenants import NewTenant, create_tenant
+
+        if not 1 <= len(name.strip()) <= 200:
+            raise typer.BadParameter("NAME must be 1 to 200 characters")
+        tenant = NewTenant(name=name.strip(), plan=_plan(plan) or "basic", subdomain=subdomain, domain=domain)
+        create_tenant(tx, tenant, operator(by))
+        _tell(out, tx, tenant.name)
+
+
+@app.command("list")
+def list_(as_json: Json = False) -> None:
+    """Every tenant, by name."""
+    with answering(as_json) as out, database() as engine, engine.begin() as tx:
+        from domain.tenants.tenants import list_tenants
+
+        out.records([_shown(row) for row in list_tenants(tx)], _COLUMNS, "There are no tenants.")
+
+
+@app.command()
+def change(
+    name: Name,
+    *,
+    plan: Plan = None,
+    requests_per_minute: Annotated[
+        int | None,
+        typer.Option("--requests-per-minute", min=0, help="Of each key, whatever the plan; 0 = by the plan."),
+    ] = None,
+    by: By = "",
+    as_json: Json = False,
+) -> None:
+    """Give it another plan, or a number of requests of its own. What is not named stays.
+
+    Example: longshore tenants change acme --plan enterprise
+    """
+    with answering(as_json) as out, database() as engine, engine.begin() as tx:
+        from domain.tenants.plan_rules import REQUESTS_PER_MINUTE
+        from domain.tenants.tenants import change_tenant, find_tenant
+
+        if plan is None and requests_per_minute is None:
+            raise typer.BadParameter("say what to change: --plan or --requests-per-minute")
+        settings = {} if requests_per_minute is None else {REQUESTS_PER_MINUTE: requests_per_minute or None}
+        change_tenant(tx, find_tenant(tx, name), operator(by), plan=_plan(plan), settings=settings)
+        _tell(out, tx, name)
+
+
+@app.command()
+def suspend(name: Name, *, reason: Reason = None, by: By = "", yes: Yes = False, as_json: Json = False) -> None:
+    """Turn its keys and people away within seconds, and let its jobs wait; what runs, runs on."""
+    with answering(as_json) as out, database() as engine:
+        from domain.tenants.tenants import suspend_if_active
+
+        tenant_id = _found(engine, name)
+        confirm(f"Suspend tenant {name}?", yes)
+        with engine.begin() as tx:
+            suspend_if_active(tx, tenant_id, operator(by), reason)
+            _tell(out, tx, name)
+
+
+@app.command()
+def resume(name: Name, *, reason: Reason = None, by: By = "", as_json: Json = False) -> None:
+    """Let its keys and people in again; its jobs go on."""
+    with answering(as_json) as out, database() as engine:
+        from domain.tenants.tenants import resume_if_suspended
+
+        tenant_id = _found(engine, name)
+        with engine.begin() as tx:
+            resume_if_suspended(tx, tenant_id, operator(by), reason)
+            _tell(out, tx, name)
+
+
+def _found(engine: Any, name: str) -> UUID:
+    from domain.tenants.tenants import find_tenant
+
+    with engine.begin() as tx:
+        return find_tenant(tx, name)
+
+
+def _plan(plan: str | None) -> str | None:
+    from domain.tenants.plan_rules import PLANS
+
+    if plan is not None and plan not in PLANS:
+        raise typer.BadParameter(f"--plan: one of {', '.join(PLANS)}")
+    return plan
+
+
+def _tell(out: Output, tx: "Connection", name: str) -> None:
+    from domain.tenants.tenants import list_tenants
+
+    (tenant,) = (_shown(row) for row in list_tenants(tx) if row.name == name)
+    out.document(tenant) if out.as_json else out.table([tenant], _COLUMNS)
+
+
+def _shown(row: Any) -> dict[str, Any]:
+    from domain.tenants.plan_rules import requests_per_minute
+    from ops.cli.records import record
+
+    return {**record(row), "requestsPerMinute": requests_per_minute(row.plan, row.settings)}
