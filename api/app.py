@@ -1,7 +1,7 @@
 """The API as an ASGI application. Importing or creating it opens no port and no connection; serving it does."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from api.envelope import answer_error
 from api.gate import admit
 from api.ingress import Ingress
 from api.job_news import JobNews
+from api.limits import PerCaller, RateLimiter
 from api.media_type import JsonOnly
 from api.observe import Api
 from api.openapi import describe
@@ -54,12 +55,13 @@ def create_app(settings: Settings, schema: str | None = None) -> Litestar:
     readiness = Readiness(engine, bell, settings.required_for_readiness, schema)
     ingress = Ingress(intake, bell.ring)
     news = JobNews(engine, settings.redis_url)
+    limiter = RateLimiter(settings.redis_url)
     business = Router(
         PREFIX,
         route_handlers=[
             module.router for module in (orders, jobs, job_events, products, reports, webhook_endpoints, dead_letters)
         ],
-        middleware=[KeyAuthentication, JsonOnly()],
+        middleware=[KeyAuthentication, PerCaller(), JsonOnly()],
         guards=[permitted],
         before_request=admit,
         security=[{"apiKeyAuth": []}, {"bearerAuth": []}],
@@ -83,7 +85,7 @@ def create_app(settings: Settings, schema: str | None = None) -> Litestar:
             "depths": _always(depths),
         },
         exception_handlers={HTTPException: answer_error, Exception: answer_error},
-        lifespan=[_lifespan(bell, ingress, news, readiness, (engine, tenants, intake))],
+        lifespan=[_lifespan((bell, ingress, news, limiter), readiness, (engine, tenants, intake))],
         openapi_config=describe(PREFIX, (STATIC / "page" / "index.html").read_bytes()),
         cors_config=cross_origin(settings.allowed_origins),
         request_max_body_size=settings.max_body_bytes,
@@ -93,6 +95,7 @@ def create_app(settings: Settings, schema: str | None = None) -> Litestar:
     app.state.key_ring = KeyRing(engine)
     app.state.readiness = readiness
     app.state.news = news
+    app.state.limiter = limiter
     return app
 
 
@@ -112,11 +115,15 @@ def _always(value: Any) -> Provide:
 
 
 def _lifespan(
-    bell: RelayBell, ingress: Ingress, news: JobNews, readiness: Readiness, engines: tuple[Engine, ...]
+    parts: Sequence[AbstractAsyncContextManager[object]], readiness: Readiness, engines: Sequence[Engine]
 ) -> Any:
+    """`parts` are entered in their order and left in the other."""
+
     @asynccontextmanager
     async def lifespan(_app: Litestar) -> AsyncIterator[None]:
-        async with bell, ingress, news:
+        async with AsyncExitStack() as stack:
+            for part in parts:
+                await stack.enter_async_context(part)
             logger.info("process_started", role="api")
             yield
             readiness.stopping = True

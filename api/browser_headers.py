@@ -19,8 +19,10 @@ SECURITY_HEADERS = [
     (b"referrer-policy", b"no-referrer"),
 ]
 _ASKED_WITH = ["Authorization", "Content-Type", "Idempotency-Key", "If-Match", "If-None-Match", "Last-Event-ID"]
-_ASKED_WITH += ["Prefer", "X-API-Key", "X-Correlation-ID", "X-Request-ID", "traceparent"]
-_ANSWERED_WITH = ["ETag", "Idempotent-Replayed", "Location", "Preference-Applied", "Retry-After", "X-Request-ID"]
+_ASKED_WITH += ["Prefer", "X-API-Key", "X-Correlation-ID", "X-Request-ID", "X-Tenant-ID", "traceparent"]
+_ANSWERED_WITH = ["ETag", "Idempotent-Replayed", "Link", "Location", "Preference-Applied", "RateLimit"]
+_ANSWERED_WITH += ["RateLimit-Policy", "Retry-After", "X-RateLimit-Limit", "X-RateLimit-Remaining"]
+_ANSWERED_WITH += ["X-RateLimit-Reset", "X-Request-ID"]
 
 
 def cross_origin(origins: list[str]) -> CORSConfig | None:

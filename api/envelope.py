@@ -8,7 +8,7 @@ from typing import Any, Generic, TypeVar
 import msgspec
 from litestar import Request, Response
 from litestar.exceptions import HTTPException, SerializationException, ValidationException
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 from sqlalchemy.exc import OperationalError
 
 from domain.errors import LongshoreError, Violation
@@ -73,6 +73,7 @@ class Problem(Struct, rename="camel"):
     instance: str
     success: bool
     error: ErrorBody
+    violated_policies: list[str] | UnsetType = msgspec.field(default=UNSET, name="violated-policies")
 
 
 class Code(Struct, frozen=True):
@@ -81,6 +82,8 @@ class Code(Struct, frozen=True):
     status: int
     title: str
     retryable: bool = False
+    #: A registered problem type, in place of the page of the code.
+    type: str | None = None
 
 
 CODES: dict[str, Code] = {
@@ -106,7 +109,15 @@ CODES: dict[str, Code] = {
     "PAYLOAD_TOO_LARGE": Code(413, "The body is too large"),
     "UNSUPPORTED_MEDIA_TYPE": Code(415, "The body must be application/json, without encoding"),
     "INTERNAL_ERROR": Code(500, "Something went wrong on our side", retryable=True),
-    "OVERLOADED": Code(503, "Too much is waiting", retryable=True),
+    "RATE_LIMITED": Code(
+        429, "Too many requests", retryable=True, type="https://iana.org/assignments/http-problem-types#quota-exceeded"
+    ),
+    "OVERLOADED": Code(
+        503,
+        "Too much is waiting",
+        retryable=True,
+        type="https://iana.org/assignments/http-problem-types#temporary-reduced-capacity",
+    ),
     "DEPENDENCY_UNAVAILABLE": Code(503, "The database does not answer", retryable=True),
 }
 _BY_STATUS = {
@@ -127,6 +138,7 @@ class Failure(Struct, frozen=True):
     status: int
     message: str
     violations: list[Violation] = []
+    policies: list[str] = []
 
 
 def answer_error(request: Request[Any, Any, Any], error: Exception) -> Response[Problem]:
@@ -144,7 +156,7 @@ def classify(request: Request[Any, Any, Any], error: Exception) -> Failure:  # n
     """Which code an exception is."""
     match error:
         case LongshoreError():
-            return Failure(error.code, CODES[error.code].status, str(error), error.violations)
+            return Failure(error.code, CODES[error.code].status, str(error), error.violations, error.policies)
         case ValidationException():
             return Failure("VALIDATION_ERROR", 400, "A parameter is not valid.", _of_parameters(request, error))
         case HTTPException(status_code=400, __cause__=SerializationException()):
@@ -163,13 +175,14 @@ def problem(request: Request[Any, Any, Any], failure: Failure, headers: dict[str
     """The body of a failure, in the media type the caller asked for."""
     request_id = request.scope.get("state", {}).get("request_id", "")
     body = Problem(
-        type=f"/errors/{failure.code}",
+        type=CODES[failure.code].type or f"/errors/{failure.code}",
         title=CODES[failure.code].title,
         status=failure.status,
         detail=failure.message,
         instance=f"urn:request:{request_id}",
         success=False,
         error=ErrorBody(failure.code, failure.message, request_id, [_detail(v, failure) for v in failure.violations]),
+        violated_policies=failure.policies or UNSET,
     )
     return Response(body, status_code=failure.status, media_type=_media_type(request), headers=headers)
 

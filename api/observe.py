@@ -44,6 +44,7 @@ class Api(Litestar):
                 message["headers"] = [
                     *message.get("headers", []),
                     *SECURITY_HEADERS,
+                    *(standing.headers() if (standing := scope["state"].get("standing")) else ()),
                     (b"x-request-id", echoed),
                     (b"x-correlation-id", echoed),
                 ]

@@ -25,6 +25,7 @@ class LongshoreError(Exception):
     def __init__(self, *, violations: Sequence[Violation] = (), **facts: object) -> None:
         super().__init__((type(self).__doc__ or "").split("\n", maxsplit=1)[0].format(**facts))
         self.violations = list(violations)
+        self.policies: list[str] = []  # of the limits that were exceeded
         self.facts = facts
 
 

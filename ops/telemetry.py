@@ -66,6 +66,7 @@ HTTP_DURATION = Histogram(
     buckets=LATENCY_BUCKETS,
 )
 ORDERS_ACCEPTED = Counter("longshore_orders_accepted", "Orders made durable.")
+RATE_LIMITED = Counter("longshore_rate_limited", "Requests refused for being too many.", ["policy"])
 IDEMPOTENCY = Counter("longshore_idempotency", "Keys seen: new, replayed or mismatch.", ["outcome"])
 INTAKE_FLUSH_SIZE = Histogram(
     "longshore_intake_flush_orders", "Orders per commit.", buckets=(1, 2, 5, 10, 20, 50, 100, 200)

@@ -48,7 +48,7 @@ class ReportView(Struct, rename={"created_at": "createdAt", "job_id": "jobId", "
     created_at: datetime
 
 
-@post("/", summary="Ask for a report", permission=REPORTS_WRITE, status_code=202, sync_to_thread=True)
+@post("/", summary="Ask for a report", permission=REPORTS_WRITE, cost=5, status_code=202, sync_to_thread=True)
 def post_report(
     request: Request[Caller, Any, Any],
     data: JSONBody[NewReport],

@@ -37,7 +37,8 @@ MAY_IMPORT: dict[str, Allowed | None] = {
         "msgspec": "bodies in and out",
         "sqlalchemy": "the engine and its errors at the HTTP edge",
         "structlog": "the log of a request",
-        "redis": "rings the relay, best effort",
+        "redis": "rings the relay, best effort; counts requests",
+        "limits": "rate limits",
         "prometheus_client": "the metrics of requests",
     },
     "workers": OURS

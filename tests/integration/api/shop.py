@@ -16,6 +16,7 @@ from sqlalchemy import Engine, text
 
 import workers.handlers  # noqa: F401  # registers them
 from api.app import create_app
+from api.envelope import CODES
 from domain.aftermath import settle
 from domain.ids import new_id
 from domain.jobs.attempts import ClaimedJob, start_if_due
@@ -42,7 +43,7 @@ PROBLEM: dict[str, Any] = {
     "additionalProperties": False,
     "required": ["type", "title", "status", "detail", "instance", "success", "error"],
     "properties": {
-        "type": {"type": "string", "pattern": "^/errors/[A-Z_]+$"},
+        "type": {"type": "string", "format": "uri-reference"},
         "title": {"type": "string", "minLength": 1},
         "status": {"type": "integer", "minimum": 400, "maximum": 599},
         "detail": {"type": "string", "minLength": 1},
@@ -59,6 +60,7 @@ PROBLEM: dict[str, Any] = {
                 "details": {"type": "array", "items": {"$ref": "#/$defs/detail"}},
             },
         },
+        "violated-policies": {"type": "array", "items": {"enum": ["burst", "anonymous", "login"]}, "minItems": 1},
     },
     "$defs": {
         "detail": {
@@ -85,7 +87,7 @@ def error_of(response: Response, status: int, code: str) -> dict[str, Any]:
     body: dict[str, Any] = response.json()
     _PROBLEM.validate(body)
     error: dict[str, Any] = body["error"]
-    assert (error["code"], body["type"], body["status"]) == (code, f"/errors/{code}", status)
+    assert (error["code"], body["type"], body["status"]) == (code, CODES[code].type or f"/errors/{code}", status)
     assert body["detail"] == error["message"]
     assert body["instance"] == f"urn:request:{error['requestId']}"
     assert error["requestId"] == response.headers["X-Request-ID"] == response.headers["X-Correlation-ID"]
