@@ -22,9 +22,10 @@ from api.limits import PerCaller, RateLimiter
 from api.media_type import JsonOnly
 from api.observe import Api
 from api.openapi import describe
+from api.readiness import Readiness
 from api.relay_bell import RelayBell
 from api.routes import dead_letters, errors, job_events, jobs, orders, products, reports, webhook_endpoints
-from api.routes.health import Readiness, health, live, ready
+from api.routes.health import health, live, ready
 from api.routes.metrics import Depths, metrics
 from api.tenant_database import TenantDatabase
 from domain.database import connect

@@ -1,11 +1,14 @@
 """Who is alive: every worker, relay, rescuer and scheduler beats its row every 2 s."""
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 import msgspec
 from sqlalchemy import Connection, Row, text
+
+from domain.jobs.attempts import RUNNING_JOBS
 
 #: A process silent for this long is shown as lost, and swept from the table after an hour.
 LOST_AFTER_S = 10
@@ -30,10 +33,18 @@ _BEAT = text(
 _LEAVE = text("DELETE FROM workers WHERE id = :id")
 _SWEEP = text("DELETE FROM workers WHERE beat_at < clock_timestamp() - interval '1 hour'")
 _LIST = text(
-    """
+    f"""
     SELECT w.*, CAST(extract(epoch FROM clock_timestamp() - beat_at) AS float8) AS silent_seconds,
-           (SELECT count(*) FROM jobs WHERE state = 'running' AND worker_id = w.id) AS running
+           (SELECT count(*) FROM ({RUNNING_JOBS}) AS held WHERE held.worker_id = w.id) AS running
       FROM workers AS w ORDER BY role, started_at
+    """  # noqa: S608  # a constant of ours
+)
+_LAST_BEATS = text(
+    """
+    SELECT name, max(beat_at), CAST(min(extract(epoch FROM clock_timestamp() - beat_at)) AS float8)
+      FROM (SELECT beat_at, CASE WHEN role = 'worker' THEN 'worker:' || queue ELSE role END AS name
+              FROM workers LEFT JOIN LATERAL unnest(queues) AS queue ON true) AS beats
+     WHERE name IS NOT NULL GROUP BY name
     """
 )
 
@@ -56,3 +67,8 @@ def sweep_lost(tx: Connection) -> int:
 def list_processes(tx: Connection) -> Sequence[Row[Any]]:
     """Every process with the seconds since its last beat and how many jobs it runs."""
     return tx.execute(_LIST).all()
+
+
+def last_beats(tx: Connection) -> dict[str, tuple[datetime, float]]:
+    """When each sort of process beat last, and how many seconds ago: by its role, workers as `worker:<queue>`."""
+    return {name: (at, silent_s) for name, at, silent_s in tx.execute(_LAST_BEATS)}

@@ -1,6 +1,7 @@
 """Health, and the API through outages: it says so in time, accepts what it can keep, and comes back by itself."""
 
 import os
+import re
 import signal
 import time
 from collections.abc import Iterator
@@ -9,10 +10,11 @@ from pathlib import Path
 import msgspec
 import pytest
 
-import api.routes.health
+import api.readiness
 from domain.database import connect
 from domain.fleet.workers import Process, beat
 from domain.ids import new_id
+from domain.jobs.kind import queues
 from ops.migrate import head, upgrade
 from ops.stack import Stack
 from tests.integration.api.shop import Customer, Shop, error_of, opened, settings_for
@@ -20,6 +22,7 @@ from tests.integration.api.shop import Customer, Shop, error_of, opened, setting
 LIVE = ("/livez", "/health/live")
 READY = ("/readyz", "/health/ready", "/ready")
 DETAIL = ("/health", "/api/v1/health")
+PARTS = ["status", "timestamp", "version", "services", "database"]
 
 
 def test_every_path_of_health_answers_without_a_key(shop: Shop) -> None:
@@ -32,18 +35,40 @@ def test_every_path_of_health_answers_without_a_key(shop: Shop) -> None:
         assert (response.status_code, response.json()) == (200, {"status": "ready", "checks": checks})
     for path in DETAIL:
         response = shop.client.get(path)
-        assert (response.status_code, list(response.json())) == (200, ["status", "version", "services"])
+        assert (response.status_code, list(response.json())) == (200, PARTS)
 
 
 def test_health_tells_which_processes_are_alive(shop: Shop) -> None:
-    roles = ("relay", "rescuer", "scheduler", "worker")
-    silent = shop.client.get("/health").json()
-    assert silent["status"] == "degraded"
-    assert silent["services"] == {"postgresql": "ok", "redis": "ok", **dict.fromkeys(roles, "down")}
+    keepers, workers = ("relay", "rescuer", "scheduler"), [f"worker:{queue}" for queue in queues()]
+
+    def told() -> tuple[str, dict[str, str]]:
+        body = shop.client.get("/health").json()
+        assert body["database"] == {"postgresql": "connected", "redis": "connected"}
+        assert all(re.fullmatch(r"\d+ms", service["responseTime"]) for service in body["services"].values())
+        states = {name: service["status"] for name, service in body["services"].items()}
+        assert (states.pop("postgresql"), states.pop("redis")) == ("healthy", "healthy")
+        return body["status"], states
+
+    assert told() == ("degraded", dict.fromkeys([*keepers, *workers], "unhealthy"))
     with shop.engine.begin() as tx:
-        for role in roles:
+        for role in keepers:
             beat(tx, Process(new_id(), role, "berth-1", 17, []))
-    assert shop.client.get("/health").json()["status"] == "healthy"
+        beat(tx, Process(first := new_id(), "worker", "berth-1", 18, ["email", "inventory"]))
+        beat(tx, Process(new_id(), "worker", "berth-1", 19, [queue for queue in queues() if queue != "email"]))
+    assert told() == ("healthy", dict.fromkeys([*keepers, *workers], "healthy"))
+    shop.scalar("UPDATE workers SET beat_at = beat_at - interval '1 minute' WHERE id = :id RETURNING 1", id=first)
+    status, states = told()
+    assert (status, [name for name, state in states.items() if state == "unhealthy"]) == ("degraded", ["worker:email"])
+
+
+@pytest.mark.parametrize("path", [*READY, *DETAIL])
+def test_asked_for_health_json_it_answers_in_that_form(shop: Shop, path: str) -> None:
+    response = shop.client.get(path, headers={"Accept": "application/health+json"})
+    assert (response.status_code, response.headers["Content-Type"]) == (200, "application/health+json")
+    body = response.json()
+    assert body["status"] in {"pass", "warn"}
+    (check,) = body["checks"]["postgresql:responseTime"]
+    assert (check["componentType"], check["observedUnit"], check["status"]) == ("datastore", "ms", "pass")
 
 
 def test_a_database_at_another_schema_is_not_ready(shop: Shop) -> None:
@@ -100,7 +125,7 @@ class TestOutage:
 
     @pytest.fixture(autouse=True)
     def asked_afresh(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(api.routes.health, "_REMEMBER_S", 0.0)
+        monkeypatch.setattr(api.readiness, "_REMEMBER_S", 0.0)
 
     def test_without_postgresql_it_says_so_in_time_and_comes_back_by_itself(self, own: Stack, buyer: Customer) -> None:
         stranger = buyer.shop.customer()  # whose key is not remembered
@@ -126,7 +151,7 @@ class TestOutage:
     def test_with_a_frozen_postgresql_nobody_waits_for_ever(
         self, own: Stack, buyer: Customer, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        for setting in ("api.ingress.DEADLINE_S", "api.auth._LOOK_UP_WITHIN_S", "api.routes.health._TIMEOUT_S"):
+        for setting in ("api.ingress.DEADLINE_S", "api.auth._LOOK_UP_WITHIN_S", "api.readiness._TIMEOUT_S"):
             monkeypatch.setattr(setting, 0.5)
         stranger = buyer.shop.customer()
         assert buyer.order(key="before").status_code == 202
