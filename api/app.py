@@ -26,7 +26,7 @@ from api.readiness import Readiness
 from api.relay_bell import RelayBell
 from api.routes import dead_letters, errors, job_events, jobs, orders, products, reports, webhook_endpoints
 from api.routes.health import health, live, ready
-from api.routes.metrics import Depths, metrics
+from api.routes.metrics import Gauges, metrics
 from api.tenant_database import TenantDatabase
 from domain.database import connect
 from domain.reports.store import ReportStore
@@ -70,7 +70,7 @@ def create_app(settings: Settings, schema: str | None = None) -> Litestar:
     assets = create_static_files_router(
         "/api-docs/assets", [STATIC / "swagger-ui", STATIC / "page"], include_in_schema=False
     )
-    store, depths = ReportStore(settings.reports_url), Depths()
+    store, gauges = ReportStore(settings.reports_url), Gauges(engine, (engine, tenants, intake))
     app = Api(
         route_handlers=[business, errors.router, live, ready, health, metrics, assets],
         dependencies={
@@ -83,7 +83,7 @@ def create_app(settings: Settings, schema: str | None = None) -> Litestar:
             "readiness": _always(readiness),
             "settings": _always(settings),
             "store": _always(store),
-            "depths": _always(depths),
+            "gauges": _always(gauges),
         },
         exception_handlers={HTTPException: answer_error, Exception: answer_error},
         lifespan=[_lifespan((bell, ingress, news, limiter), readiness, (engine, tenants, intake))],

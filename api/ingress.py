@@ -5,7 +5,7 @@ answered before its commit; a commit whose outcome is unknown is a 503, and the 
 """
 
 import asyncio
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -16,7 +16,7 @@ from domain.errors import DependencyUnavailable, LongshoreError, Overloaded
 from domain.jobs.relay_bell import Hint, hint_for
 from domain.orders.intake import ROOT, AcceptedOrder, IntakeOrder, accept_orders
 from domain.outages import is_outage
-from ops.telemetry import INTAKE_FLUSH_SIZE, ORDERS_ACCEPTED, log
+from ops.telemetry import INTAKE_FLUSH_SIZE, ORDERS_ACCEPTED, ORDERS_CREATED, log
 
 logger = log(__name__)
 
@@ -108,8 +108,19 @@ class Ingress:
                 return [answer for order in orders for answer in self._store([order])]
             return [_refusal(error) for _ in orders]
         INTAKE_FLUSH_SIZE.observe(len(orders))
-        ORDERS_ACCEPTED.inc(sum(isinstance(answer, AcceptedOrder) and not answer.replayed for answer in answers))
+        _count(orders, answers)
         return answers
+
+
+def _count(orders: Sequence[IntakeOrder], answers: Sequence[Answer]) -> None:
+    made = Counter(
+        order.tenant_id
+        for order, answer in zip(orders, answers, strict=True)
+        if isinstance(answer, AcceptedOrder) and not answer.replayed
+    )
+    ORDERS_ACCEPTED.inc(made.total())
+    for tenant_id, count in made.items():
+        ORDERS_CREATED.labels(str(tenant_id), "accepted").inc(count)
 
 
 def _refusal(error: Exception) -> LongshoreError:

@@ -66,6 +66,8 @@ API = Role(
         "users": "SELECT, UPDATE",
         "refresh_tokens": CHANGE,
         "password_resets": "SELECT, DELETE",
+        "products": READ,
+        "stock": READ,
         "audit_log": "INSERT",
         "jobs": READ,
         "job_groups": READ,

@@ -4,8 +4,9 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from domain.database import database_time
+from domain.ids import made_at
 from domain.jobs.attempts import ClaimedJob
-from ops.telemetry import JOB_ATTEMPTS, JOB_DURATION, JOB_WAIT, OUTBOX_RINGS, log
+from ops.telemetry import JOB_ATTEMPTS, JOB_DURATION, JOB_WAIT, ORDER_PROCESSING, OUTBOX_RINGS, log
 
 logger = log(__name__)
 
@@ -23,6 +24,15 @@ def count_ended(ended: Sequence[tuple[ClaimedJob, str]]) -> None:
     now = database_time.now()
     for kind, mates in _by_kind(job for job, _ in ended).items():
         JOB_DURATION.observe_all(kind, [(now - job.started_at).total_seconds() for job in mates])
+
+
+def count_decided(jobs: Iterable[ClaimedJob]) -> None:
+    """How long the orders of these root jobs waited for their decision, since their ids were made."""
+    now = database_time.now()
+    for job in jobs:
+        if job.order_id is not None:
+            # There are no payments: the label is there for dashboards that group by it.
+            ORDER_PROCESSING.labels(str(job.tenant_id), "none").observe((now - made_at(job.order_id)).total_seconds())
 
 
 def _by_kind(jobs: Iterable[ClaimedJob]) -> dict[str, list[ClaimedJob]]:

@@ -1,47 +1,72 @@
-"""Metrics for Prometheus: this process's own, and the depth of the queues, which only PostgreSQL knows."""
+"""Metrics for Prometheus: this process's own, and what only PostgreSQL knows: depths of queues, figures of business."""
 
 import time
+from collections.abc import Callable, Sequence
 
 from litestar import Response, get
 from litestar.di import NamedDependency
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine, QueuePool
 from sqlalchemy.exc import SQLAlchemyError
 
+from domain.business_figures import active_users, least_stock
 from domain.jobs.kind import queues
 from domain.jobs.queries import queue_depths
-from ops.telemetry import OUTBOX_OLDEST, QUEUE_DEPTH, log
+from ops.telemetry import ACTIVE_USERS, DATABASE_CONNECTIONS, OUTBOX_OLDEST, PRODUCT_STOCK, QUEUE_DEPTH, log
 
 logger = log(__name__)
 
 STATES = ("due", "later", "held", "running", "dead")
+#: Depths cost little and the fleet is scaled on them; the figures of business read whole tables.
+_DEPTHS_EVERY_S, _BUSINESS_EVERY_S = 1.0, 15.0
+_MOST_PRODUCTS = 1_000
 
 
-class Depths:
-    """Reads the depths at most once a second, however many scrape."""
+class Gauges:
+    """What is read when somebody scrapes, and not more often than it changes or can be afforded."""
 
-    def __init__(self) -> None:
-        self._read_at = float("-inf")
+    def __init__(self, engine: Engine, pools: Sequence[Engine]) -> None:
+        self._engine, self._pools = engine, pools
+        self._read_at: dict[Callable[[Connection], None], float] = {}
 
-    def refresh(self, engine: Engine) -> None:
-        if time.monotonic() - self._read_at < 1.0:
+    def refresh(self) -> None:
+        pools = (engine.pool for engine in self._pools)
+        DATABASE_CONNECTIONS.set(sum(p.checkedin() + p.checkedout() for p in pools if isinstance(p, QueuePool)))
+        self._refresh(_read_depths, _DEPTHS_EVERY_S)
+        self._refresh(_read_business, _BUSINESS_EVERY_S)
+
+    def _refresh(self, read: Callable[[Connection], None], every_s: float) -> None:
+        if time.monotonic() - self._read_at.get(read, float("-inf")) < every_s:
             return
-        self._read_at = time.monotonic()
+        self._read_at[read] = time.monotonic()
         try:
-            with engine.connect() as connection:
-                rows = {row.queue: row for row in queue_depths(connection)}
+            with self._engine.connect() as connection:
+                read(connection)
         except SQLAlchemyError as error:
-            logger.warning("metrics.depth_unknown", error=type(error).__name__)
-            return
-        for queue in {*queues(), *rows}:
-            row = rows.get(queue)
-            OUTBOX_OLDEST.labels(queue).set(row.oldest_seconds if row else 0)
-            for state in STATES:
-                QUEUE_DEPTH.labels(queue, state).set(getattr(row, state) if row else 0)
+            logger.warning("metrics.unknown", what=read.__name__.removeprefix("_read_"), error=type(error).__name__)
+
+
+def _read_depths(connection: Connection) -> None:
+    rows = {row.queue: row for row in queue_depths(connection)}
+    for queue in {*queues(), *rows}:
+        row = rows.get(queue)
+        OUTBOX_OLDEST.labels(queue).set(row.oldest_seconds if row else 0)
+        for state in STATES:
+            QUEUE_DEPTH.labels(queue, state).set(getattr(row, state) if row else 0)
+
+
+def _read_business(connection: Connection) -> None:
+    users, free = active_users(connection), least_stock(connection, _MOST_PRODUCTS)
+    for gauge in (ACTIVE_USERS, PRODUCT_STOCK):
+        gauge.clear()  # who is not among them any more shall not stay as he was
+    for tenant_id, count in users.items():
+        ACTIVE_USERS.labels(str(tenant_id)).set(count)
+    for name, units in free.items():
+        PRODUCT_STOCK.labels(name).set(units)
 
 
 @get("/metrics", include_in_schema=False, sync_to_thread=True)
-def metrics(engine: NamedDependency[Engine], depths: NamedDependency[Depths]) -> Response[bytes]:
+def metrics(gauges: NamedDependency[Gauges]) -> Response[bytes]:
     """The exposition format of Prometheus. Scale the fleet on `longshore_queue_depth`."""
-    depths.refresh(engine)
+    gauges.refresh()
     return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)

@@ -10,6 +10,7 @@ from domain.inventory.reservations import UNDECIDED, release, reserve, ship
 from domain.job_kinds import ReleaseInventory, ReserveInventory, ShipInventory
 from workers.context import BundleContext, BundleJob
 from workers.registry import handles_bulk
+from workers.tally import count_decided
 
 Args = ReserveInventory | ReleaseInventory | ShipInventory
 Settle = Callable[[Connection, Mapping[UUID, UUID], Mapping[UUID, dict[str, str] | None]], dict[UUID, dict[str, Any]]]
@@ -19,6 +20,7 @@ Settle = Callable[[Connection, Mapping[UUID, UUID], Mapping[UUID, dict[str, str]
 def reserve_inventory(bundle: BundleContext[ReserveInventory]) -> None:
     """Out of stock is a result, not a failure: the order is rejected, the job has succeeded."""
     _run(bundle, reserve)
+    count_decided(outcome.job for outcome in bundle.outcomes)
 
 
 @handles_bulk(ReleaseInventory)

@@ -16,6 +16,15 @@ from tests.integration.api.shop import Customer, Shop, error_of
 
 ROOT = Path(__file__).parents[3]
 
+#: Somebody whose session was begun this moment.
+_A_SESSION = """
+    WITH person AS (
+        INSERT INTO users (id, tenant_id, email, name, password_hash, role)
+        VALUES (:user_id, :tenant_id, 'ada@example.com', 'Ada', '-', 'viewer') RETURNING tenant_id, id)
+    INSERT INTO refresh_tokens (token_hash, family, tenant_id, user_id, expires_at)
+    SELECT '\\x00', CAST(:id AS uuid), tenant_id, id, now() + interval '1 day' FROM person RETURNING 1
+"""
+
 
 class TestRequestId:
     @pytest.mark.parametrize("given", ["abc-12345", "A.b_c-7890", "x" * 128, "01a1fc33-5efc-7084-a313-92be393c2278"])
@@ -202,7 +211,7 @@ class TestMetrics:
 
     def test_the_depth_of_every_queue_is_told(self, customer: Customer) -> None:
         def due() -> float:
-            customer.shop.client.app.dependencies["depths"].dependency()._read_at = float("-inf")
+            customer.shop.client.app.dependencies["gauges"].dependency()._read_at.clear()
             return self._value(customer, "longshore_queue_depth", {"queue": "inventory", "state": "due"})
 
         customer.stocked()
@@ -213,6 +222,22 @@ class TestMetrics:
         queues = set(re.findall(r'longshore_queue_depth{queue="(\w+)",state="due"}', text))
         assert {"inventory", "email", "webhooks", "reports"} <= queues
         assert "longshore_outbox_oldest_seconds" in text
+
+    def test_the_figures_of_business_have_the_names_that_dashboards_look_for(self, customer: Customer) -> None:
+        tenant = {"tenant_id": str(customer.tenant_id)}
+        product, units = f"Mug {new_id()}", 3
+        customer.stocked("MUG", stock=10, name="Other")
+        customer.stocked("CUP", stock=units, name=product)
+        _, job_id = customer.ordered("CUP", 1)
+        customer.shop.work(job_id)
+        customer.shop.scalar(_A_SESSION, tenant_id=customer.tenant_id, user_id=new_id(), id=new_id())
+        customer.shop.client.app.dependencies["gauges"].dependency()._read_at.clear()
+        assert self._value(customer, "orders_created_total", {**tenant, "status": "accepted"}) == 1
+        decided = {**tenant, "payment_method": "none"}
+        assert self._value(customer, "order_processing_duration_seconds_count", decided) == 1
+        assert self._value(customer, "product_stock_quantity", {"product_name": product}) == units - 1
+        assert self._value(customer, "active_users_current", tenant) == 1
+        assert self._value(customer, "database_connections_active", {}) > 0
 
     def test_accepted_orders_and_keys_are_counted(self, customer: Customer) -> None:
         customer.stocked()
