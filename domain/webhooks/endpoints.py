@@ -15,6 +15,8 @@ from domain.jobs.kind import kind_of_class
 from domain.lanes.lanes import disable_lane, drop_lane, endpoint_lane, open_lane
 from domain.tables.events import events
 from domain.tables.webhooks import webhook_endpoints
+from domain.tenants.config import read_config
+from domain.tenants.config_rules import LEGACY_WEBHOOK_HEADERS, is_on
 from domain.vault import seal, unseal
 
 SECRET_BYTES = 32
@@ -36,6 +38,8 @@ class Subscriber(msgspec.Struct, frozen=True):
     url: str
     secrets: list[bytes]
     retry: RetryOverride | None
+    #: It still gets the X-Webhook-* headers beside the standard ones.
+    older_headers: bool
 
 
 def create_endpoint(
@@ -114,7 +118,9 @@ def subscriber(tx: Connection, key: bytes, tenant_id: UUID, endpoint_id: UUID) -
     except NotFound:
         return None
     secrets = [unseal(key, bytes(sealed), _place(endpoint_id)) for sealed in row.secrets]
-    return Subscriber(row.id, row.url, secrets, msgspec.convert(row.retry, RetryOverride | None))
+    said = read_config(tx, key, tenant_id, LEGACY_WEBHOOK_HEADERS)
+    older = is_on(LEGACY_WEBHOOK_HEADERS, said, endpoint_id)
+    return Subscriber(row.id, row.url, secrets, msgspec.convert(row.retry, RetryOverride | None), older)
 
 
 def get_event(tx: Connection, tenant_id: UUID, event_id: UUID) -> Row[Any]:

@@ -44,12 +44,12 @@ def message_id(event_id: UUID) -> str:
 
 
 def signed_headers(
-    keys: Sequence[bytes], message_id: str, sent_at_ms: int, body: bytes, event_type: str
+    keys: Sequence[bytes], message_id: str, sent_at_ms: int, body: bytes, event_type: str, *, older: bool = True
 ) -> dict[str, str]:
     """The headers that sign `body` as sent at `sent_at_ms` (Unix milliseconds of this attempt).
 
     `keys` are the live keys, newest first: `webhook-signature` holds one token for each, so a receiver may hold any of
-    them while keys rotate. The older header has room for one and uses the newest. Raises ValueError when there is no
+    them while keys rotate. The `older` headers have room for one and use the newest. Raises ValueError when there is no
     key, no body, or a value that would make the signed text ambiguous or break out of its header.
     """
     if not keys or not body:
@@ -59,14 +59,18 @@ def signed_headers(
     seconds = sent_at_ms // 1000
     signed = f"{message_id}.{seconds}.".encode() + body
     tokens = ("v1," + base64.b64encode(hmac.digest(key, signed, hashlib.sha256)).decode() for key in keys)
-    older = hmac.new(keys[0], f"{sent_at_ms}.".encode() + body, hashlib.sha256)
-    return {
+    standard = {
         "webhook-id": message_id,
         "webhook-timestamp": str(seconds),
         "webhook-signature": " ".join(tokens),
+    }
+    if not older:
+        return standard
+    signature = hmac.new(keys[0], f"{sent_at_ms}.".encode() + body, hashlib.sha256)
+    return standard | {
         "X-Webhook-Event": event_type,
         "X-Webhook-Timestamp": str(sent_at_ms),
-        "X-Webhook-Signature": f"sha256={older.hexdigest()}",
+        "X-Webhook-Signature": f"sha256={signature.hexdigest()}",
     }
 
 

@@ -1,6 +1,7 @@
-"""`longshore tenants`: made, listed, given a plan, suspended and let on again."""
+"""`longshore tenants`: made, listed, given a plan, suspended and let on again, configured."""
 # ruff: noqa: PLC0415  # lazy: `--help` shall not wait for the database driver
 
+import sys
 from typing import TYPE_CHECKING, Annotated, Any
 from uuid import UUID
 
@@ -14,9 +15,10 @@ from ops.cli.output import Output, answering
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-app = typer.Typer(no_args_is_help=True, help="Tenants: create, list, change, suspend, resume.")
+app = typer.Typer(no_args_is_help=True, help="Tenants: create, list, change, suspend, resume, config, set, unset.")
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The tenant's name.", show_default=False)]
+Key = Annotated[str, typer.Argument(metavar="KEY", help="What to configure: see `config`.", show_default=False)]
 Plan = Annotated[str | None, typer.Option("--plan", help="basic, free, pro or enterprise.", show_default=False)]
 
 _COLUMNS = {
@@ -113,6 +115,75 @@ def resume(name: Name, *, reason: Reason = None, by: By = "", as_json: Json = Fa
         with engine.begin() as tx:
             resume_if_suspended(tx, tenant_id, operator(by), reason)
             _tell(out, tx, name)
+
+
+@app.command()
+def config(name: Name, *, as_json: Json = False) -> None:
+    """What it is configured with, and what it could be. A sealed value is not shown."""
+    with answering(as_json) as out, database() as engine, engine.begin() as tx:
+        from domain.tenants.config import list_config
+        from domain.tenants.config_rules import KEYS
+        from domain.tenants.tenants import find_tenant
+
+        held = {row.key: row for row in list_config(tx, find_tenant(tx, name))}
+        shown = [
+            {"key": key, "value": _value(held.get(key)), "default": known.default, "means": known.means}
+            for key, known in KEYS.items()
+        ]
+        out.records(shown, {"key": "key", "value": "value", "default": "default", "means": "means"}, "")
+
+
+@app.command("set")
+def set_(
+    name: Name,
+    key: Key,
+    value: Annotated[str, typer.Argument(help="The value; - reads it from stdin.", show_default=False)],
+    *,
+    encrypt: Annotated[bool, typer.Option("--encrypt", help="Seal it in the table.")] = False,
+    by: By = "",
+    as_json: Json = False,
+) -> None:
+    """Configure it. Flags are on, off, or a share such as 25%.
+
+    Example: longshore tenants set acme flags.webhooks.legacy-headers off
+    """
+    with answering(as_json) as out, database() as engine, engine.begin() as tx:
+        from domain.tenants.config import set_config
+        from domain.tenants.config_rules import KEYS
+        from domain.tenants.tenants import find_tenant
+        from ops.settings import load_settings
+
+        try:
+            said = KEYS[_known(key)].read(sys.stdin.readline().strip() if value == "-" else value)
+        except ValueError as error:
+            raise typer.BadParameter(f"{key} {error}") from None
+        secret = load_settings().secret_bytes
+        set_config(tx, secret, find_tenant(tx, name), key, said, operator(by), encrypted=encrypt)
+        done = {"tenant": name, "key": key, "encrypted": encrypt}
+        out.document(done) if as_json else out.say(f"{key} of {name} is set.")
+
+
+@app.command()
+def unset(name: Name, key: Key, *, by: By = "", as_json: Json = False) -> None:
+    """Let the default hold again."""
+    with answering(as_json) as out, database() as engine, engine.begin() as tx:
+        from domain.tenants.config import unset_config
+        from domain.tenants.tenants import find_tenant
+
+        unset_config(tx, find_tenant(tx, name), _known(key), operator(by))
+        out.document({"tenant": name, "key": key}) if as_json else out.say(f"{key} of {name} is unset.")
+
+
+def _known(key: str) -> str:
+    from domain.tenants.config_rules import KEYS
+
+    if key not in KEYS:
+        raise typer.BadParameter(f"{key!r} is not a key; the keys are {', '.join(KEYS)}")
+    return key
+
+
+def _value(row: Any) -> object:
+    return None if row is None else "(sealed)" if row.is_encrypted else row.value
 
 
 def _found(engine: Any, name: str) -> UUID:

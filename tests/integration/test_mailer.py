@@ -125,6 +125,14 @@ def test_a_mail_is_sent_once_to_its_recipient(server: Server, mailer: Mailer) ->
     assert len(server.headers("Date")) == 1
 
 
+def test_a_mail_with_a_sender_of_its_own_keeps_it(server: Server, mailer: Mailer) -> None:
+    own = mail()
+    own["From"] = "berth@harbour.example"
+    mailer.send(own, JOB)
+    assert [envelope.mail_from for envelope in server.taken] == ["berth@harbour.example"]
+    assert server.headers("From") == ["berth@harbour.example"]
+
+
 def test_every_attempt_of_a_job_carries_the_same_message_id(server: Server, mailer: Mailer) -> None:
     mailer.send(mail(), JOB)
     mailer.send(mail(), JOB)

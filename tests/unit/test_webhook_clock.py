@@ -17,7 +17,10 @@ from domain.webhooks.endpoints import Subscriber
 from workers.handlers import webhooks
 
 PARCEL = webhooks.Parcel(
-    Subscriber(new_id(), "https://shop.example", [b"k" * 32], None), "order.confirmed", datetime.now(UTC), b"{}"
+    Subscriber(new_id(), "https://shop.example", [b"k" * 32], None, older_headers=True),
+    "order.confirmed",
+    datetime.now(UTC),
+    b"{}",
 )
 
 

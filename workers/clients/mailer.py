@@ -49,7 +49,8 @@ class Mailer:
             raise
 
     def _complete(self, mail: EmailMessage, idempotency_key: UUID) -> None:
-        mail["From"] = self._sender
+        if "From" not in mail:
+            mail["From"] = self._sender
         mail["Date"] = formatdate(usegmt=True)
         mail["Message-ID"] = f"<{idempotency_key}@{self._sender.rpartition('@')[2].rstrip('>')}>"
 

@@ -12,6 +12,8 @@ from domain.job_kinds import MailOrderConfirmed, MailOrderRejected
 from domain.jobs.retry_policy import PermanentFailure
 from domain.money_rules import to_major
 from domain.orders.queries import get_order, lines_of
+from domain.tenants.config import read_config
+from domain.tenants.config_rules import MAIL_FROM
 from workers.context import JobContext
 from workers.registry import handles
 
@@ -48,6 +50,8 @@ def _load(order_id: UUID, ctx: JobContext) -> tuple[Row[Any], list[Row[Any]]]:
 
 def _send(ctx: JobContext, order: Row[Any], subject: str, text: str) -> None:
     mail = EmailMessage()
+    if (sender := read_config(ctx.connection, ctx.secret_key, ctx.tenant_id, MAIL_FROM)) is not None:
+        mail["From"] = str(sender)
     mail["To"] = _only(order.customer_email)
     mail["Subject"] = subject
     mail.set_content(text)

@@ -47,8 +47,9 @@ async def deliver_webhook(args: DeliverWebhook, ctx: JobContext) -> dict[str, ob
     if parcel is None:
         return {"code": "ENDPOINT_DELETED"}
     sent_at_ms = int(database_time.now().timestamp() * 1_000)  # subscribers refuse what seems old or to come
-    headers = signed_headers(parcel.to.secrets, message_id(args.event_id), sent_at_ms, parcel.body, parcel.event_type)
-    answer = await ctx.http.post(parcel.to.url, parcel.body, {**headers, "content-type": "application/json"})
+    to, message = parcel.to, message_id(args.event_id)
+    headers = signed_headers(to.secrets, message, sent_at_ms, parcel.body, parcel.event_type, older=to.older_headers)
+    answer = await ctx.http.post(to.url, parcel.body, {**headers, "content-type": "application/json"})
     ctx.detail = _shown(answer)
     verdict = judge(answer, database_time.now())
     ctx.seen = _observation(verdict, answer)
@@ -57,7 +58,7 @@ async def deliver_webhook(args: DeliverWebhook, ctx: JobContext) -> dict[str, ob
         await ctx.in_thread(lambda tx: disable_endpoint(tx, args.endpoint_id, reason))
     if isinstance(verdict, Throttled) and database_time.now() - parcel.occurred_at > LONGEST_THROTTLED:
         raise PermanentFailure(f"expired: {verdict.reason}")
-    return _conclude(verdict, parcel.to.retry, ctx.attempt)
+    return _conclude(verdict, to.retry, ctx.attempt)
 
 
 def _pack(tx: Connection, args: DeliverWebhook, ctx: JobContext) -> Parcel | None:
