@@ -7,7 +7,7 @@ from importlib import import_module
 
 from ops.bench.figure import Figure, Run
 
-FIGURES = ("noop", "latency", "intake", "hot_sku", "backlog", "snapshot", "orders", "kills")
+FIGURES = ("noop", "latency", "intake", "hot_sku", "backlog", "reads", "snapshot", "orders", "kills")
 
 
 def measure(name: str, run: Run) -> Figure:
