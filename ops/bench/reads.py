@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import cycle
-from uuid import UUID
 
 from sqlalchemy import text
 
@@ -93,7 +92,7 @@ class _Reader:
             ids: list[tuple[UUID, UUID]] = [
                 (row.id, row.root_job_id) for row in connection.execute(sample, {"most": _SAMPLE})
             ]
-        orders, jobs = cycle(order for order, _ in ids), cycle(job for _, job in ids)
+        orders, jobs = cycle(row.id for row in found), cycle(row.root_job_id for row in found)
         self._asks: Mapping[str, Ask] = {
             "GET /orders/{id}": lambda: f"/api/v1/orders/{next(orders)}",
             "GET /jobs/{id}": lambda: f"/api/v1/jobs/{next(jobs)}",
