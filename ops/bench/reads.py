@@ -89,9 +89,7 @@ class _Reader:
         self._headers = {"X-API-Key": key}
         sample = text("SELECT id, root_job_id FROM orders ORDER BY md5(CAST(id AS text)) LIMIT :most")
         with running.engine.connect() as connection:
-            ids: list[tuple[UUID, UUID]] = [
-                (row.id, row.root_job_id) for row in connection.execute(sample, {"most": _SAMPLE})
-            ]
+            found = connection.execute(sample, {"most": _SAMPLE}).all()
         orders, jobs = cycle(row.id for row in found), cycle(row.root_job_id for row in found)
         self._asks: Mapping[str, Ask] = {
             "GET /orders/{id}": lambda: f"/api/v1/orders/{next(orders)}",
