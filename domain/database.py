@@ -11,7 +11,7 @@ import msgspec
 from psycopg.types.json import set_json_loads
 from sqlalchemy import Connection, Engine, create_engine, event, func, select
 
-from domain.session import Session
+from domain.session import Session, ready_cryptography
 
 #: Long enough for any batch of ours, short enough that a frozen process frees its row locks.
 IDLE_IN_TRANSACTION_MS = 10_000
@@ -54,6 +54,7 @@ def connect(  # noqa: PLR0913  # all that a session can be like, each by its nam
         **({"role": role} if role else {}),
         **(_PLANNED_ONCE if hot else {}),
     }
+    ready_cryptography()
     engine = create_engine(
         _with_driver(url),
         pool_size=pool_size,

@@ -3,11 +3,12 @@
 `domain.database` makes all sessions of this class.
 """
 
+from functools import cache
 from typing import Any, TypeVar
 
 import psycopg
 from psycopg.abc import PQGen
-from psycopg.pq import TransactionStatus
+from psycopg.pq import PGconn, TransactionStatus
 
 from domain.standby import NotReplicated
 
@@ -46,3 +47,16 @@ class Session(psycopg.Connection[Any]):
             self._warned = False
             raise NotReplicated("committed here, but its wait for a standby was cancelled")
         return answer
+
+
+@cache
+def ready_cryptography() -> None:
+    """What a log-in needs of OpenSSL is there from now on. Opens no connection.
+
+    OpenSSL that meets a want of memory while it makes itself ready stays broken for the life of its process: no log-in
+    succeeds any more ("could not generate nonce"). So it does that before there is work, and a process that cannot dies
+    at its start.
+    """
+    nowhere = PGconn.connect_start(b"malformed, so that nothing is opened")
+    nowhere.encrypt_password(b"any", b"any", b"scram-sha-256")
+    nowhere.finish()

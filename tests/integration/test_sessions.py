@@ -1,5 +1,7 @@
 """Sessions of the database: one that was cut off in the middle of an exchange is not used again."""
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
@@ -50,3 +52,37 @@ def test_a_session_that_was_cut_off_in_an_exchange_is_replaced_by_another(
         with suppress(OperationalError):  # once, where nothing is tried out first
             answers.append(ask(number))
     assert answers in ([3, 4, 5], [4, 5])
+
+
+#: Makes an engine, is left with so many blocks of 16 KiB at its first log-in, and logs in again when there is memory.
+_STARVED = """
+import resource, sys
+from contextlib import suppress
+from pathlib import Path
+from sqlalchemy.exc import SQLAlchemyError
+from domain.database import connect
+
+engine, hoard, infinite = connect(sys.argv[1], process="test", pool_size=1), [], resource.RLIM_INFINITY
+size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (size + 24 * 2**20, infinite))
+for block in (16_384, 4_096, 2_048, 1_024, 512):
+    with suppress(MemoryError):
+        while True:
+            hoard.append(bytearray(block))
+del hoard[: int(sys.argv[2])]
+with suppress(Exception):
+    engine.connect().close()
+hoard.clear()
+resource.setrlimit(resource.RLIMIT_AS, (infinite, infinite))
+engine.connect().close()
+"""
+
+
+@pytest.mark.parametrize("blocks", [3, 4])
+def test_a_process_that_wanted_memory_at_its_first_log_in_logs_in_when_there_is_some(
+    database_url: str, blocks: int
+) -> None:
+    """At these sizes OpenSSL was broken for good."""
+    command = [sys.executable, "-c", _STARVED, database_url, str(blocks)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr[-500:]
