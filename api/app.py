@@ -12,22 +12,26 @@ from litestar.exceptions import HTTPException
 from litestar.static_files import create_static_files_router
 from sqlalchemy import Engine
 
-from api.auth import KeyAuthentication, KeyRing, permitted
+from api.auth import Authentication, permitted
 from api.browser_headers import cross_origin
 from api.envelope import answer_error
 from api.gate import admit
 from api.ingress import Ingress
 from api.job_news import JobNews
+from api.key_ring import KeyRing
 from api.limits import PerCaller, RateLimiter
+from api.log_ins import LogIns
 from api.media_type import JsonOnly
 from api.observe import Api
 from api.openapi import describe
 from api.readiness import Readiness
 from api.relay_bell import RelayBell
-from api.routes import dead_letters, errors, job_events, jobs, orders, products, reports, webhook_endpoints
+from api.routes import auth, dead_letters, errors, job_events, jobs, orders, products, reports, users, webhook_endpoints
 from api.routes.health import health, live, ready
 from api.routes.metrics import Gauges, metrics
 from api.tenant_database import TenantDatabase
+from api.token_ring import TokenRing
+from api.tokens import AccessTokens, derived_seed
 from domain.database import connect
 from domain.reports.store import ReportStore
 from domain.roles import API, INTAKE, TENANT
@@ -60,23 +64,33 @@ def create_app(settings: Settings, schema: str | None = None) -> Litestar:
     business = Router(
         PREFIX,
         route_handlers=[
-            module.router for module in (orders, jobs, job_events, products, reports, webhook_endpoints, dead_letters)
+            *(
+                module.router
+                for module in (orders, jobs, job_events, products, reports, webhook_endpoints, dead_letters, users)
+            ),
+            auth.leaving,
         ],
-        middleware=[KeyAuthentication, PerCaller(), JsonOnly()],
+        middleware=[Authentication, PerCaller(), JsonOnly()],
         guards=[permitted],
         before_request=admit,
         security=[{"apiKeyAuth": []}, {"bearerAuth": []}],
     )
+    entrance = Router(PREFIX, route_handlers=[auth.router], middleware=[JsonOnly()], before_request=admit)
     assets = create_static_files_router(
         "/api-docs/assets", [STATIC / "swagger-ui", STATIC / "page"], include_in_schema=False
     )
     store, gauges = ReportStore(settings.reports_url), Gauges(engine, (engine, tenants, intake))
+    tokens = AccessTokens(settings.jwt_seeds or [derived_seed(settings.secret_bytes)], settings.access_lifetime)
+    key_ring, token_ring = KeyRing(engine), TokenRing(engine, tokens)
     app = Api(
-        route_handlers=[business, errors.router, live, ready, health, metrics, assets],
+        route_handlers=[business, entrance, errors.router, live, ready, health, metrics, assets],
         dependencies={
             "caller": Provide(_caller, sync_to_thread=False),
             "engine": _always(engine),
             "database": _of_caller(tenants),
+            "databases": _always(partial(TenantDatabase, tenants)),
+            "log_ins": _always(LogIns(engine, tokens, token_ring, settings)),
+            "token_ring": _always(token_ring),
             "ingress": _always(ingress),
             "bell": _always(bell),
             "news": _always(news),
@@ -93,7 +107,8 @@ def create_app(settings: Settings, schema: str | None = None) -> Litestar:
         logging_config=None,
         debug=False,
     )
-    app.state.key_ring = KeyRing(engine)
+    app.state.key_ring = key_ring
+    app.state.token_ring = token_ring
     app.state.readiness = readiness
     app.state.news = news
     app.state.limiter = limiter

@@ -4,6 +4,8 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
+from domain.tenants.passwords import LONGEST, SHORTEST
+
 #: Where a type says in words what a value of it must be; msgspec would only quote its pattern.
 MUST = "must"
 
@@ -36,6 +38,20 @@ Email = Annotated[
         extra={MUST: "must be an e-mail address"},
     ),
 ]
+# As Email; what a person types is trimmed and put into lower case, and the spaces around it are no mistake of his.
+Address = Annotated[
+    str,
+    Meta(
+        pattern=r"^\s*[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@[A-Za-z0-9-]{1,63}(\.[A-Za-z0-9-]{1,63})+\s*$",
+        max_length=254,
+        examples=["ada@example.com"],
+        extra={MUST: "must be an e-mail address"},
+    ),
+]
+#: In characters, of whatever sort (NIST SP 800-63B, 3.1.1.2).
+NewPassword = Annotated[str, Meta(min_length=SHORTEST, max_length=LONGEST)]
+#: One that may be wrong: no other than a new one can be right.
+Password = Annotated[str, Meta(min_length=1, max_length=LONGEST)]
 Name = Annotated[str, Meta(min_length=1, max_length=200)]
 
 

@@ -88,15 +88,16 @@ class _Document(OpenAPI):
         return document
 
 
-_STATUSES = (*_ALWAYS, 404, 409, 410, *_OF_BODIES)
+_STATUSES = (*_ALWAYS, 404, 409, 410, *_OF_BODIES, 423)
 
 
 def _errors_of(path: str, method: str, operation: dict[str, Any], business: str) -> list[int]:
-    statuses = list(_ALWAYS) if path.startswith(business) and "security" in operation else []
+    is_business = path.startswith(business) and ("security" in operation or method != "get")
+    statuses = list(_ALWAYS) if is_business else []
     if "{" in path:
         statuses += [404, 409, 410] if path.endswith("/download") else [404]
-    if method == "post":
-        statuses.append(409)
+    if method != "get":
+        statuses += [409, 423] if path.endswith("/login") else [409]
     if "requestBody" in operation:
         statuses += _OF_BODIES
     return statuses

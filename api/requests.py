@@ -1,4 +1,4 @@
-"""What handlers read off a request besides its body: its trace, its idempotency key."""
+"""What handlers read off a request besides its body: its trace, its origin, its idempotency key."""
 
 from typing import Annotated, Any
 
@@ -18,6 +18,10 @@ IdempotencyKey = Annotated[
         examples=[],
     ),
 ]
+NamedTenant = Annotated[
+    str | None,
+    HeaderParameter(name="X-Tenant-ID", required=False, description="The id of the tenant that is meant", examples=[]),
+]
 LONGEST_KEY = 255
 
 
@@ -28,6 +32,14 @@ def trace_context(request: Request[Any, Any, Any]) -> str:
     if 0 < len(traceparent) <= 128 and traceparent.isprintable():
         trace["traceparent"] = traceparent
     return msgspec.json.encode(trace).decode()
+
+
+def origin(request: Request[Any, Any, Any]) -> dict[str, str]:
+    """Where a request came from, for the audit log."""
+    return {
+        "ip": request.client.host if request.client else "",
+        "userAgent": request.headers.get("user-agent", "")[:200],
+    }
 
 
 def idempotency_key(header: str | None) -> str:

@@ -4,7 +4,7 @@ Every query names its tenant all the same; this is for the one that forgets. The
 role they bind is `domain.roles.TENANT`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from uuid import UUID
 
@@ -36,3 +36,7 @@ class TenantDatabase:
 
     def _bind(self, connection: Connection) -> None:
         connection.execute(_BIND, {"tenant_id": str(self._tenant_id)})
+
+
+#: The database as any tenant sees it, for who has found out which one is meant.
+TenantDatabases = Callable[[UUID], TenantDatabase]

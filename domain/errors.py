@@ -75,6 +75,12 @@ class OrderNotCancellable(InvalidState):
     code = "ORDER_NOT_CANCELLABLE"
 
 
+class LastOwner(LongshoreError):
+    """The last active owner of a tenant cannot be removed, disabled or given another role."""
+
+    code = "INVALID_STATE"
+
+
 class JobNotFinished(LongshoreError):
     """The job is {state}: its result does not exist yet."""
 
@@ -106,13 +112,49 @@ class InsufficientStock(LongshoreError):
 
 
 class Unauthenticated(LongshoreError):
-    """Send a valid API key as X-API-Key or as Authorization: Bearer."""
+    """Send a valid API key as X-API-Key, or a key or an access token as Authorization: Bearer."""
 
     code = "UNAUTHENTICATED"
 
 
+class TokenExpired(LongshoreError):
+    """The access token has expired: ask for the next one with the refresh token."""
+
+    code = "TOKEN_EXPIRED"
+
+
+class LogInRefused(LongshoreError):
+    """There is no such log-in: the e-mail address or the password is wrong."""
+
+    code = "UNAUTHENTICATED"
+
+
+class TokenRefused(LongshoreError):
+    """The token was used or revoked, has expired, or was never made."""
+
+    code = "UNAUTHENTICATED"
+
+
+class AccountLocked(LongshoreError):
+    """Too many log-ins with this address have failed; try again in 15 minutes."""
+
+    code = "ACCOUNT_LOCKED"
+
+
 class Forbidden(LongshoreError):
     """This takes the permission {permission}, which you lack."""
+
+    code = "FORBIDDEN"
+
+
+class AboveYou(LongshoreError):
+    """You may not make, change or remove a person with the role {role}."""
+
+    code = "FORBIDDEN"
+
+
+class NotAPerson(LongshoreError):
+    """This takes the log-in of a person: a key has no account."""
 
     code = "FORBIDDEN"
 
@@ -137,6 +179,12 @@ class Overloaded(LongshoreError):
 
 class TooManyWaiters(LongshoreError):
     """Too many requests wait for news of jobs; ask without waiting, or try again shortly."""
+
+    code = "OVERLOADED"
+
+
+class TooManyPasswords(LongshoreError):
+    """Too many passwords wait to be checked; try again shortly."""
 
     code = "OVERLOADED"
 

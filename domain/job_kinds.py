@@ -67,6 +67,28 @@ class MailOrderRejected(
     order_id: UUID
 
 
+class MailWelcome(JobArgs, kind="email.welcome", queue="email", retry=_MAIL, timeout=30.0, lane="smtp"):
+    """Tell somebody that he has an account."""
+
+    user_id: UUID
+
+
+class MailPasswordReset(
+    JobArgs,
+    kind="email.password_reset",
+    queue="email",
+    retry=_MAIL,
+    timeout=30.0,
+    lane="smtp",
+    expires=_HOUR,
+    unique_by=("user_id",),
+    unique_for=_MINUTE,
+):
+    """Mail a token that sets a new password. The token is made by the attempt: a job's arguments can be read."""
+
+    user_id: UUID
+
+
 class DeliverWebhook(JobArgs, kind="webhook.deliver", queue="webhooks", retry=WEBHOOK_TIMETABLE, timeout=35.0):
     """Deliver one event to one subscriber's endpoint."""
 

@@ -68,6 +68,7 @@ API = Role(
         "password_resets": "SELECT, DELETE",
         "products": READ,
         "stock": READ,
+        "login_failures": ALL,
         "audit_log": "INSERT",
         "jobs": READ,
         "job_groups": READ,

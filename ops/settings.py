@@ -8,6 +8,7 @@ import base64
 import os
 import re
 from collections.abc import Callable, Mapping
+from datetime import timedelta
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Literal
@@ -19,6 +20,10 @@ import msgspec
 DATA = Path(os.environ.get("LONGSHORE_DATA", ".longshore"))
 DEV_ENV = DATA / "dev.env"
 
+#: Never shown, in a log line, a traceback or by `longshore config check`.
+SECRET = frozenset({"secret_key", "jwt_keys"})
+_LIFETIME = re.compile(r"([1-9]\d{0,5})([smhd])")
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 _ORIGIN = re.compile(r"https?://(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\])(?::[0-9]{1,5})?")
 
 Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
@@ -52,6 +57,12 @@ class Settings(msgspec.Struct, frozen=True, rename="upper", kw_only=True):
     cors_origin: str = ""
     #: 32 bytes, base64: encrypts webhook secrets at rest (AES-256-GCM).
     secret_key: str
+    #: Seeds of Ed25519 keys, 32 bytes each in base64, separated by commas: the first signs, all verify. Empty = one
+    #: that is derived from the secret key.
+    jwt_keys: str = ""
+    #: How long an access token is good, and a log-in with all its refresh tokens.
+    jwt_expires_in: str = "15m"
+    jwt_refresh_expires_in: str = "7d"
     worker_threads: Positive = 4
     #: How long a finished job can be read; then retention drops it.
     job_retention_days: Annotated[int, msgspec.Meta(ge=1, le=3650)] = 30
@@ -69,18 +80,32 @@ class Settings(msgspec.Struct, frozen=True, rename="upper", kw_only=True):
         problems = [f"{name.upper()}: {why}" for name, check in _CHECKS.items() if (why := check(getattr(self, name)))]
         if self.environment == "production" and "*" in self.allowed_origins:
             problems.append("CORS_ORIGIN: * admits anybody's page, which production does not")
+        if not problems and self.access_lifetime >= self.refresh_lifetime:
+            problems.append("JWT_REFRESH_EXPIRES_IN: must be longer than JWT_EXPIRES_IN")
         if problems:
             raise InvalidSettings(problems)
 
     def __repr__(self) -> str:
-        """For logs and tracebacks: the key is left out, and so is whatever a URL carries beside its place."""
-        shown = {name: getattr(self, name) for name in self.__struct_fields__ if name != "secret_key"}
+        """For logs and tracebacks: the keys are left out, and so is whatever a URL carries beside its place."""
+        shown = {name: getattr(self, name) for name in self.__struct_fields__ if name not in SECRET}
         shown |= {name: _without_credentials(url) for name, url in shown.items() if name.endswith("_url")}
         return f"Settings({', '.join(f'{name}={value!r}' for name, value in shown.items())})"
 
     @property
     def secret_bytes(self) -> bytes:
         return _secret(self.secret_key)
+
+    @property
+    def jwt_seeds(self) -> list[bytes]:
+        return _secrets(self.jwt_keys)
+
+    @property
+    def access_lifetime(self) -> timedelta:
+        return _lifetime(self.jwt_expires_in)
+
+    @property
+    def refresh_lifetime(self) -> timedelta:
+        return _lifetime(self.jwt_refresh_expires_in)
 
     @property
     def allowed_networks(self) -> list[IPv4Network | IPv6Network]:
@@ -167,6 +192,16 @@ def _secret(text: str) -> bytes:
     return key
 
 
+def _secrets(text: str) -> list[bytes]:
+    return [_secret(word) for word in _words(text)]
+
+
+def _lifetime(text: str) -> timedelta:
+    if (found := _LIFETIME.fullmatch(text)) is None:
+        raise ValueError("must be a duration such as 900s, 15m, 1h or 7d")
+    return timedelta(**{_UNITS[found[2]]: int(found[1])})
+
+
 def _networks(text: str) -> list[IPv4Network | IPv6Network]:
     return [ip_network(word) for word in _words(text)]
 
@@ -201,6 +236,9 @@ _CHECKS: dict[str, Callable[[str], str]] = {
     "reports_url": _url("file", "s3"),
     "ready_requires": _dependencies,
     "secret_key": _readable(_secret),
+    "jwt_keys": _readable(_secrets),
+    "jwt_expires_in": _readable(_lifetime),
+    "jwt_refresh_expires_in": _readable(_lifetime),
     "cors_origin": _readable(_origins),
     "webhook_allow_networks": _readable(_networks),
 }

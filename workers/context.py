@@ -103,13 +103,13 @@ class JobContext:
                 self._connection.close()
 
     async def in_thread(self, function: Callable[[Connection], Answer]) -> Answer:
-        """For async handlers: the function with a connection of its own, in a thread, committed when it returns."""
+        """For async handlers: `at_once` in a thread."""
+        return await asyncio.to_thread(self.at_once, function)
 
-        def run() -> Answer:
-            with self._resources.engine.begin() as tx:
-                return function(tx)
-
-        return await asyncio.to_thread(run)
+    def at_once(self, function: Callable[[Connection], Answer]) -> Answer:
+        """The function with a connection of its own, committed when it returns, however the attempt ends."""
+        with self._resources.engine.begin() as tx:
+            return function(tx)
 
     def progress(self, done: int, total: int | None = None, message: str = "") -> None:
         """What a poller of the job sees while it runs. Raises Cancelled when somebody asked for that."""

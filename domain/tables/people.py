@@ -16,8 +16,6 @@ users = Table(
     text_column("role"),
     Column("permissions", ARRAY(TEXT), nullable=False, server_default="{}"),  # beyond those of the role
     text_column("status", default="active"),
-    int_column("login_attempts", default=0),  # that failed, in a row
-    time_column("locked_until"),
     time_column("last_login_at"),
     int_column("version", default=1),
     time_column("created_at", now=True),
@@ -28,6 +26,17 @@ users = Table(
     CheckConstraint("role IN ('owner', 'admin', 'operator', 'viewer')", name="role"),
     CheckConstraint("status IN ('active', 'disabled')", name="status"),
     CheckConstraint("char_length(email) <= 255 AND email = lower(email) AND char_length(name) <= 200", name="length"),
+)
+
+# Log-ins that failed in a row, by address, of people and of strangers alike: a lock tells nobody who has an account.
+login_failures = Table(
+    "login_failures",
+    metadata,
+    Column("address_hash", BYTEA, primary_key=True),  # SHA-256
+    int_column("failures", default=1),
+    time_column("last_at", now=True),
+    time_column("locked_until"),
+    Index("ix_login_failures_last_at", "last_at"),
 )
 
 # One row for each token that was handed out. A log-in starts a family; a token that is used twice ends its family.

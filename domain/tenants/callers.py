@@ -15,4 +15,6 @@ class Caller(msgspec.Struct, frozen=True):
     name: str
     permissions: frozenset[str]
     requests_per_minute: int
-    role: str | None = None  # of a person; a key has none
+    role: str | None = None  # of a person, as are the next two; a key has none
+    user_id: UUID | None = None
+    family: UUID | None = None  # of refresh tokens: his log-in

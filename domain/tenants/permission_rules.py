@@ -49,3 +49,10 @@ def permissions_of_scopes(scopes: Iterable[str]) -> frozenset[str]:
 def permissions_of_role(role: str, more: Iterable[str] = ()) -> frozenset[str]:
     """What a person of this role may do, and `more` that was given to him alone."""
     return ROLES[role] | (frozenset(more) & PERMISSIONS)
+
+
+def may_appoint(role: str | None, permissions: frozenset[str]) -> frozenset[str]:
+    """Whom a caller may make, change and remove. A key, which has no role, nobody who may do more than itself."""
+    if role is not None:
+        return MAY_APPOINT[role]
+    return frozenset(one for one in MAY_APPOINT["admin"] if ROLES[one] <= permissions)

@@ -31,7 +31,7 @@ def upgrade() -> None:
 def downgrade() -> None:
     op.execute("SET LOCAL lock_timeout = '5s'")
     op.execute("ALTER FUNCTION longshore_seal(audit_log) SECURITY INVOKER RESET search_path")
-    for table in _NEW:
+    for table in (*_NEW, "login_failures"):
         op.drop_table(table)
     op.drop_index("ix_tenants_suspended", table_name="tenants")
     for constraint in ("ck_tenants_status", "ck_tenants_plan", "ck_tenants_length"):
@@ -70,8 +70,6 @@ def _add_people() -> None:
         sa.Column("role", sa.TEXT, nullable=False),
         sa.Column("permissions", postgresql.ARRAY(sa.TEXT), server_default="{}", nullable=False),
         sa.Column("status", sa.TEXT, server_default="active", nullable=False),
-        sa.Column("login_attempts", sa.Integer, server_default="0", nullable=False),
-        _time("locked_until"),
         _time("last_login_at"),
         sa.Column("version", sa.Integer, server_default="1", nullable=False),
         _time("created_at", now=True),
@@ -85,6 +83,14 @@ def _add_people() -> None:
         ),
     )
     op.create_index("ix_users_email", "users", ["email"])
+    op.create_table(
+        "login_failures",
+        sa.Column("address_hash", postgresql.BYTEA, primary_key=True),
+        sa.Column("failures", sa.Integer, server_default="1", nullable=False),
+        _time("last_at", now=True),
+        _time("locked_until"),
+    )
+    op.create_index("ix_login_failures_last_at", "login_failures", ["last_at"])
     op.create_table(
         "refresh_tokens",
         sa.Column("token_hash", postgresql.BYTEA, primary_key=True),

@@ -18,8 +18,8 @@ from sqlalchemy import Engine
 
 import api.app
 import ops.server
-from api.auth import KeyRing
 from api.ingress import Ingress
+from api.key_ring import KeyRing
 from domain.database import connect
 from domain.errors import LongshoreError
 from domain.ids import new_id

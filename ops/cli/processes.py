@@ -119,7 +119,9 @@ def check() -> None:
 
 def _masked(name: str, value: object) -> str:
     """The value as it may be shown: no secret, and no password wherever a URL may carry one."""
-    if name == "secret_key":
+    from ops.settings import SECRET
+
+    if name in SECRET:
         return "***"
     if isinstance(value, bool):
         return str(value).lower()

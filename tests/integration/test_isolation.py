@@ -23,8 +23,8 @@ from tests.integration.builders import (  # noqa: F401  # in place of conftest's
 
 #: Whose their rows are is said by another table.
 BY_ANOTHER = {"attempts", "lanes", "tenants"}
-#: Nobody's: who runs, what the relay obeys, which bundles are held.
-OF_THE_FLEET = {"workers", "controls", "leases"}
+#: Nobody's: who runs, what the relay obeys, which bundles are held; whose log-ins fail, before a tenant is known.
+OF_THE_FLEET = {"workers", "controls", "leases", "login_failures"}
 
 
 @pytest.fixture

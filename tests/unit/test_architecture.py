@@ -26,6 +26,7 @@ MAY_IMPORT: dict[str, Allowed | None] = {
         "psycopg": "the driver's errors and COPY",
         "uuid_utils": "UUIDv7 ids",
         "cryptography": "webhook secrets are encrypted at rest",
+        "argon2": "passwords are stored as hashes",
         "obstore": "where report files are kept",
         "cronsim": "cron expressions",
     },
@@ -39,6 +40,8 @@ MAY_IMPORT: dict[str, Allowed | None] = {
         "structlog": "the log of a request",
         "redis": "rings the relay, best effort; counts requests",
         "limits": "rate limits",
+        "jwt": "access tokens",
+        "cryptography": "the keys that sign them",
         "prometheus_client": "the metrics of requests",
     },
     "workers": OURS

@@ -24,6 +24,8 @@ STORED: list[tuple[str, dict[str, Any]]] = [
     ("inventory.ship", {"order_id": ID}),
     ("email.order_confirmed", {"order_id": ID}),
     ("email.order_rejected", {"order_id": ID}),
+    ("email.welcome", {"user_id": ID}),
+    ("email.password_reset", {"user_id": ID}),
     ("webhook.deliver", {"endpoint_id": ID, "event_id": ID}),
     ("report.generate", {"report_id": ID}),
     ("invariants.check", {}),

@@ -7,11 +7,13 @@ from uuid import uuid4
 
 import psycopg
 import pytest
+from argon2 import PasswordHasher
 from psycopg import sql
 from structlog.testing import capture_logs
 from structlog.typing import EventDict
 
 from domain.database import connect
+from domain.tenants import passwords
 from ops.migrate import head
 from ops.stack import Stack
 from tests.integration.api.shop import Customer, Shop, opened, settings_for
@@ -39,6 +41,14 @@ def shop(shop_database_url: str, stack: Stack, tmp_path_factory: pytest.TempPath
     with opened(settings, head()) as client:
         yield Shop(client, engine, settings)
     engine.dispose()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cheap_passwords() -> Iterator[None]:
+    """Argon2id that takes no time: what it costs is argon2-cffi's to prove."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(passwords, "HASHER", PasswordHasher(time_cost=1, memory_cost=8, parallelism=1))
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -26,6 +26,7 @@ from domain.jobs.kind import find_kind
 from domain.jobs.retry_policy import Ending, Errored
 from domain.reports.store import ReportStore
 from domain.tenants.keys import create_key
+from domain.tenants.permission_rules import USERS_READ, USERS_WRITE
 from domain.tenants.plan_rules import UNLIMITED
 from domain.tenants.tenants import ensure_tenant
 from ops.settings import Settings
@@ -36,7 +37,17 @@ from workers.holdings import Holdings
 from workers.registry import HANDLERS
 
 V1 = "/api/v1"
-TABLES = ("orders", "order_lines", "jobs", "outbox", "products", "stock_ledger", "reports", "webhook_endpoints")
+TABLES = (
+    "orders",
+    "order_lines",
+    "jobs",
+    "outbox",
+    "products",
+    "stock_ledger",
+    "reports",
+    "webhook_endpoints",
+    "users",
+)
 
 PROBLEM: dict[str, Any] = {
     "type": "object",
@@ -106,7 +117,7 @@ class Customer:
         self.shop = shop
         with shop.engine.begin() as tx:
             self.tenant_id = ensure_tenant(tx, name, UNLIMITED)
-            self.key = create_key(tx, self.tenant_id, "full", ["api", "admin"])
+            self.key = create_key(tx, self.tenant_id, "full", ["api", "admin", USERS_READ, USERS_WRITE])
         self._numbers = itertools.count(1)
 
     def send(self, method: str, path: str, **options: Any) -> Response:
@@ -143,6 +154,13 @@ class Customer:
         """The id of a new webhook endpoint."""
         body = {"url": "https://example.com/hook", "eventTypes": list(event_types) or ["*"]}
         return UUID(self.post("/webhook-endpoints", body).json()["data"]["id"])
+
+    def employed(self, role: str = "viewer", **more: object) -> UUID:
+        """The id of a new user."""
+        body = {"email": f"{new_id()}@example.com", "password": "a password", "name": "Ada", "role": role, **more}
+        response = self.post("/users", body)
+        assert response.status_code == 201, response.text
+        return UUID(response.json()["data"]["id"])
 
     def reported(self, since: str = "2026-01-01T00:00:00Z", until: str = "2126-01-01T00:00:00Z") -> tuple[UUID, UUID]:
         """The ids of a new report and its job."""

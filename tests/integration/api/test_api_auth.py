@@ -8,16 +8,18 @@ import pytest
 from httpx import Response
 from litestar.routes import HTTPRoute
 
-import api.auth
+import api.ring
 from domain.tenants.key_rules import format_key
 from domain.tenants.keys import create_key, revoke_key
 from domain.tenants.permission_rules import (
+    ANYBODY,
     DEAD_LETTERS_READ,
     JOBS_READ,
     ORDERS_READ,
     PERMISSIONS,
     PRODUCTS_READ,
     REPORTS_READ,
+    USERS_READ,
     WEBHOOKS_READ,
 )
 from tests.integration.api.shop import V1, Customer, Shop, error_of, fields_of
@@ -90,7 +92,7 @@ def test_an_expired_key_opens_nothing(customer: Customer) -> None:
 def test_a_revoked_key_opens_nothing_once_it_is_no_longer_remembered(
     customer: Customer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(api.auth, "REMEMBER_S", 0.4)
+    monkeypatch.setattr(api.ring, "REMEMBER_S", 0.4)
     assert _status(customer.shop, X_API_Key=customer.key) == 200
     with customer.shop.engine.begin() as tx:
         revoke_key(tx, customer.key.split("_")[2])
@@ -102,7 +104,7 @@ def test_a_revoked_key_opens_nothing_once_it_is_no_longer_remembered(
 
 
 def test_a_key_is_remembered_for_seconds_only() -> None:
-    assert 0 < api.auth.REMEMBER_S <= 5.0
+    assert 0 < api.ring.REMEMBER_S <= 5.0
 
 
 def test_every_business_route_names_the_permission_that_it_takes(shop: Shop) -> None:
@@ -113,8 +115,14 @@ def test_every_business_route_names_the_permission_that_it_takes(shop: Shop) -> 
         for method, (handler, _) in route.route_handler_map.items()
         if method != "OPTIONS" and route.path_format != f"{V1}/health"
     }
-    assert {permission for permission in named.values() if permission is not None} <= PERMISSIONS
-    assert [route for route, permission in named.items() if permission is None] == []
+    before = ("login", "refresh", "password-reset", "password-reset/confirm")
+    assert {route for route, permission in named.items() if permission is None} == {
+        ("POST", f"{V1}/auth/{name}") for name in before
+    }
+    mine = {("GET", f"{V1}/users/me"), ("POST", f"{V1}/auth/logout")}
+    assert {route for route, permission in named.items() if permission == ANYBODY} == mine
+    named = {route: name for route, name in named.items() if name is not None and route not in mine}
+    assert set(named.values()) <= PERMISSIONS
     reads = {str(permission) for (method, _), permission in named.items() if method == "GET"}
     assert all(permission.endswith(":read") for permission in reads)
     assert not {permission for (method, _), permission in named.items() if method != "GET"} & reads
@@ -131,6 +139,7 @@ def test_a_key_of_one_permission_may_do_that_and_nothing_else(customer: Customer
         ("/reports", REPORTS_READ),
         ("/webhook-endpoints", WEBHOOKS_READ),
         ("/admin/dead-letters", DEAD_LETTERS_READ),
+        ("/users", USERS_READ),
     ):
         response = customer.send("GET", V1 + path, headers={"X-API-Key": key})
         assert response.status_code == (200 if needed == permission else 403), (path, response.text)
@@ -151,7 +160,7 @@ def test_a_caller_may_name_his_own_tenant_and_no_other(customer: Customer, other
 def test_a_suspended_tenant_is_turned_away_until_it_is_active(
     customer: Customer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(api.auth, "REMEMBER_S", 0.0)
+    monkeypatch.setattr(api.ring, "REMEMBER_S", 0.0)
     assert customer.get("/orders").status_code == 200
     customer.shop.scalar("UPDATE tenants SET status = 'suspended' WHERE id = :id RETURNING 1", id=customer.tenant_id)
     error_of(customer.get("/orders"), 403, "TENANT_SUSPENDED")

@@ -1,0 +1,28 @@
+"""Whose an API key is."""
+
+import hashlib
+from functools import partial
+
+from api.ring import Ring
+from domain.errors import Unauthenticated
+from domain.tenants.callers import Caller
+from domain.tenants.key_rules import KeyParts, parse_key
+from domain.tenants.keys import find_caller
+
+
+class KeyRing(Ring[bytes]):
+    """Keys, by their hashes: no key is kept."""
+
+    async def caller(self, key: str) -> Caller:
+        """Who this key speaks for. Raises Unauthenticated, or DependencyUnavailable when nobody can tell in time."""
+        hashed = hashlib.sha256(key.encode()).digest()
+        if (known := self.remembered(hashed)) is not None:
+            return known
+        parts = parse_key(key)
+        if parts is None:
+            raise Unauthenticated
+        return await self.look_up(hashed, partial(self._find, parts))
+
+    def _find(self, parts: KeyParts) -> Caller | None:
+        with self.engine.begin() as tx:
+            return find_caller(tx, parts)

@@ -1,0 +1,212 @@
+"""The people of a tenant. Whoever makes, changes or removes one must be above him; no answer shows a password."""
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from functools import partial
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+import msgspec
+from litestar import Request, Response, Router, delete, get, patch, post
+from litestar.di import NamedDependency
+from litestar.params import FromPath, JSONBody
+from msgspec import UNSET, Meta, Struct, UnsetType
+from sqlalchemy import Row
+
+from api.bodies import Address, Body, NewPassword
+from api.envelope import Page, Success
+from api.log_ins import LogIns
+from api.pages import DEFAULT_LIMIT, Cursor, Limit, page, start_id
+from api.relay_bell import RelayBell
+from api.requests import origin, refuse, trace_context
+from api.ring import in_time
+from api.tenant_database import TenantDatabase
+from domain.audit import record_act
+from domain.errors import Forbidden, NotAPerson, Violation
+from domain.job_kinds import MailWelcome
+from domain.jobs.outbox import enqueue, new_job
+from domain.tenants.callers import Caller
+from domain.tenants.permission_rules import ANYBODY, PERMISSIONS, USERS_READ, USERS_WRITE, may_appoint
+from domain.tenants.users import (
+    CHANGEABLE,
+    NewUser,
+    change_user,
+    create_user,
+    delete_user,
+    get_user,
+    list_users,
+    normal_address,
+)
+
+PersonName = Annotated[str, Meta(min_length=1, max_length=100)]
+Role = Literal["owner", "admin", "operator", "viewer"]
+Permissions = Annotated[list[Annotated[str, Meta(max_length=100)]], Meta(max_length=50)]
+
+
+class NewPerson(Body, frozen=True):
+    """Somebody of this tenant; `permissions` are what he may do beyond his role."""
+
+    email: Address
+    password: NewPassword
+    name: PersonName
+    role: Role = "viewer"
+    permissions: Permissions = msgspec.field(default_factory=list)
+
+
+class PersonChange(Body, frozen=True):
+    """What shall be otherwise; what is left out stays."""
+
+    name: PersonName | UnsetType = UNSET
+    role: Role | UnsetType = UNSET
+    permissions: Permissions | UnsetType = UNSET
+    status: Literal["active", "disabled"] | UnsetType = UNSET
+
+
+class UserView(Struct, rename="camel"):
+    """One person."""
+
+    id: UUID
+    email: str
+    name: str
+    role: Role
+    permissions: list[str]
+    status: Literal["active", "disabled"]
+    last_login_at: datetime | None
+    version: int
+    created_at: datetime
+    updated_at: datetime
+
+
+@post("/", summary="Create a user", permission=USERS_WRITE)
+async def post_user(
+    request: Request[Caller, Any, Any],
+    data: JSONBody[NewPerson],
+    database: NamedDependency[TenantDatabase],
+    log_ins: NamedDependency[LogIns],
+    bell: NamedDependency[RelayBell],
+) -> Response[Success[UserView]]:
+    """201 with the person, who gets a mail of welcome; 409 when the tenant has the address already."""
+    caller = request.user
+    _check_permissions(data.permissions, caller)
+    new = NewUser(
+        email=normal_address(data.email),
+        name=data.name,
+        role=data.role,
+        permissions=data.permissions,
+        password_hash=await log_ins.hashing.hash(data.password),
+    )
+    row = await in_time(partial(_create, request, database, new))
+    bell.ring()
+    headers = {"Location": f"/api/v1/users/{row.id}"}
+    return Response(Success(data=_show(row)), status_code=201, headers=headers)
+
+
+def _create(request: Request[Caller, Any, Any], database: TenantDatabase, new: NewUser) -> Row[Any]:
+    caller = request.user
+    with database.begin() as tx:
+        row = create_user(tx, caller.tenant_id, new, may_appoint(caller.role, caller.permissions))
+        job = new_job(MailWelcome(row.id), tenant_id=caller.tenant_id, trace_context=trace_context(request))
+        enqueue(tx, [job])
+        _record(tx, request, "user.created", row.id, {"new": _facts(row, CHANGEABLE)})
+    return row
+
+
+@get("/", summary="List users", permission=USERS_READ, sync_to_thread=True)
+def get_users(
+    caller: NamedDependency[Caller],
+    database: NamedDependency[TenantDatabase],
+    limit: Limit = DEFAULT_LIMIT,
+    cursor: Cursor = None,
+) -> Page[UserView]:
+    """The tenant's people, newest first."""
+    start = start_id(cursor, "users")
+    with database.connect() as connection:
+        rows = list_users(connection, caller.tenant_id, after=start, limit=limit + 1)
+    return page(rows, limit, _show, "users")
+
+
+@get("/me", summary="Read oneself", permission=ANYBODY, sync_to_thread=True)
+def get_me(caller: NamedDependency[Caller], database: NamedDependency[TenantDatabase]) -> Success[UserView]:
+    """The person whose token this is; 403 for a key."""
+    if caller.user_id is None:
+        raise NotAPerson
+    with database.connect() as connection:
+        return Success(data=_show(get_user(connection, caller.tenant_id, caller.user_id)))
+
+
+@get("/{user_id:str}", summary="Read a user", permission=USERS_READ, sync_to_thread=True)
+def get_one_user(
+    user_id: FromPath[UUID], caller: NamedDependency[Caller], database: NamedDependency[TenantDatabase]
+) -> Success[UserView]:
+    """One person."""
+    with database.connect() as connection:
+        return Success(data=_show(get_user(connection, caller.tenant_id, user_id)))
+
+
+@patch("/{user_id:str}", summary="Change a user", permission=USERS_WRITE, sync_to_thread=True)
+def patch_user(
+    request: Request[Caller, Any, Any],
+    user_id: FromPath[UUID],
+    data: JSONBody[PersonChange],
+    database: NamedDependency[TenantDatabase],
+) -> Success[UserView]:
+    """The person as changed, in force within seconds; who is disabled is logged out. 409 for the last active owner."""
+    caller = request.user
+    wanted = {name: value for name in CHANGEABLE if (value := getattr(data, name)) is not UNSET}
+    if "permissions" in wanted:
+        _check_permissions(wanted["permissions"], caller)
+        wanted["permissions"] = sorted(set(wanted["permissions"]))
+    with database.begin() as tx:
+        before, after = change_user(tx, caller.tenant_id, user_id, wanted, may_appoint(caller.role, caller.permissions))
+        changed = [name for name in CHANGEABLE if getattr(before, name) != getattr(after, name)]
+        if changed:
+            _record(
+                tx, request, "user.changed", user_id, {"old": _facts(before, changed), "new": _facts(after, changed)}
+            )
+    return Success(data=_show(after))
+
+
+@delete("/{user_id:str}", summary="Delete a user", permission=USERS_WRITE, sync_to_thread=True)
+def delete_one_user(
+    request: Request[Caller, Any, Any], user_id: FromPath[UUID], database: NamedDependency[TenantDatabase]
+) -> None:
+    """204: the person is gone, and every log-in of his over. 409 for the last active owner."""
+    caller = request.user
+    with database.begin() as tx:
+        row = delete_user(tx, caller.tenant_id, user_id, may_appoint(caller.role, caller.permissions))
+        _record(tx, request, "user.removed", user_id, {"old": _facts(row, CHANGEABLE)})
+
+
+def _check_permissions(permissions: Sequence[str], caller: Caller) -> None:
+    """Nobody gives what he does not have."""
+    refuse(
+        *(
+            Violation(f"permissions[{place}]", "is not a known permission", "UNKNOWN_PERMISSION")
+            for place, name in enumerate(permissions)
+            if name not in PERMISSIONS
+        )
+    )
+    for name in sorted(set(permissions) - caller.permissions):
+        raise Forbidden(permission=name)
+
+
+def _record(
+    tx: Any, request: Request[Caller, Any, Any], action: str, user_id: UUID, facts: dict[str, dict[str, Any]]
+) -> None:
+    caller = request.user
+    record_act(tx, caller.tenant_id, caller.name, action, str(user_id), detail={**facts, **origin(request)})
+
+
+def _facts(row: Row[Any], names: Iterable[str]) -> dict[str, Any]:
+    return {name: getattr(row, name) for name in names}
+
+
+def _show(row: Row[Any]) -> UserView:
+    return msgspec.convert(row, UserView, from_attributes=True)
+
+
+router = Router(
+    "/users",
+    route_handlers=[post_user, get_users, get_me, get_one_user, patch_user, delete_one_user],
+    tags=["Users"],
+)

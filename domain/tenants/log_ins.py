@@ -1,0 +1,131 @@
+"""Log-ins: five tries for an address, whether it is anybody's or not; then none for a quarter of an hour.
+
+A try counts as failed before the password is looked at, and a success takes that back: so many at once are no more than
+five either. Failures are counted by address and not by account: a stranger learns from a lock only what he did himself.
+"""
+
+import hashlib
+from typing import Any
+from uuid import UUID
+
+import msgspec
+from sqlalchemy import Connection, Row, text
+
+from domain.errors import AccountLocked, LogInRefused, TenantSuspended
+from domain.tenants.permission_rules import permissions_of_role
+from domain.tenants.plan_rules import requests_per_minute
+
+MOST_FAILURES = 5
+
+
+class Person(msgspec.Struct, frozen=True):
+    """Somebody who may come in, with what he may do as it is now."""
+
+    id: UUID
+    tenant_id: UUID
+    email: str
+    role: str
+    permissions: frozenset[str]
+    requests_per_minute: int
+
+
+class Candidate(msgspec.Struct, frozen=True):
+    """Who a log-in would be, if the password is his."""
+
+    person: Person
+    password_hash: str
+    is_suspended: bool  # his tenant
+
+
+# What is as old as a lock is long counts no more: neither failures nor the lock itself.
+_COUNT_TRY = text(
+    f"""
+    INSERT INTO login_failures AS f (address_hash) VALUES (:hash)
+        ON CONFLICT (address_hash) DO UPDATE
+       SET last_at = clock_timestamp(),
+           failures = CASE WHEN f.last_at < clock_timestamp() - interval '15 minutes' THEN 1 ELSE f.failures + 1 END,
+           locked_until = CASE WHEN f.failures + 1 >= {MOST_FAILURES}
+                                AND f.last_at >= clock_timestamp() - interval '15 minutes'
+                               THEN clock_timestamp() + interval '15 minutes' END
+     WHERE f.locked_until IS NULL OR f.locked_until <= clock_timestamp()
+ RETURNING failures
+    """  # noqa: S608  # a number of ours
+)
+_FORGET = text("DELETE FROM login_failures WHERE address_hash = :hash")
+
+
+def count_try(tx: Connection, email: str) -> int:
+    """How many log-ins with this address have now failed in a row, if this one does. Raises AccountLocked."""
+    failures: int | None = tx.execute(_COUNT_TRY, {"hash": _hash(email)}).scalar()
+    if failures is None:
+        raise AccountLocked
+    return failures
+
+
+def forget_failures(tx: Connection, email: str) -> None:
+    """The next try is the first one again, and a lock is gone."""
+    tx.execute(_FORGET, {"hash": _hash(email)})
+
+
+_PERSON = """
+    SELECT u.id, u.tenant_id, u.email, u.role, u.permissions, u.password_hash, t.plan, t.settings, t.status AS tenant_status
+      FROM users AS u JOIN tenants AS t ON t.id = u.tenant_id
+     WHERE u.status = 'active'
+    """
+_BY_ADDRESS = text(_PERSON + "AND u.email = :email AND (CAST(:tenant_id AS uuid) IS NULL OR u.tenant_id = :tenant_id)")
+_BY_FAMILY = text(
+    f"""{_PERSON}
+       AND u.tenant_id = :tenant_id AND u.id = :user_id
+       AND EXISTS (SELECT FROM refresh_tokens AS r
+                    WHERE r.family = :family AND r.user_id = u.id AND r.expires_at > clock_timestamp())
+       AND NOT EXISTS (SELECT FROM refresh_tokens AS r WHERE r.family = :family AND r.revoked_at IS NOT NULL)
+    """  # noqa: S608  # constants of ours
+)
+
+
+def find_candidate(tx: Connection, email: str, tenant_id: UUID | None) -> Candidate | None:
+    """The active user of this address. None when there is none, or without a tenant more than one."""
+    rows = tx.execute(_BY_ADDRESS, {"email": email, "tenant_id": tenant_id}).all()
+    if len(rows) != 1:
+        return None
+    return Candidate(_person(rows[0]), rows[0].password_hash, rows[0].tenant_status != "active")
+
+
+def find_person(tx: Connection, tenant_id: UUID, user_id: UUID, family: UUID) -> Person | None:
+    """Who has this log-in; None when it is over, or he is disabled or gone. Raises TenantSuspended."""
+    row = tx.execute(_BY_FAMILY, {"tenant_id": tenant_id, "user_id": user_id, "family": family}).first()
+    if row is None:
+        return None
+    if row.tenant_status != "active":
+        raise TenantSuspended
+    return _person(row)
+
+
+_LOG_IN = text(
+    """
+    UPDATE users SET last_login_at = clock_timestamp(), password_hash = :new_hash
+     WHERE tenant_id = :tenant_id AND id = :id AND status = 'active' AND password_hash = :password_hash
+    """
+)
+
+
+def log_in_if_unchanged(tx: Connection, candidate: Candidate, new_hash: str | None) -> None:
+    """He is in, and his failures are forgotten; `new_hash`, if any, takes the place of the outdated one.
+
+    Raises LogInRefused when he was disabled, or his password changed, after it was looked at.
+    """
+    person, hashed = candidate.person, candidate.password_hash
+    values = {"id": person.id, "tenant_id": person.tenant_id, "password_hash": hashed, "new_hash": new_hash or hashed}
+    if not tx.execute(_LOG_IN, values).rowcount:
+        raise LogInRefused
+    forget_failures(tx, person.email)
+
+
+def _person(row: Row[Any]) -> Person:
+    permissions = permissions_of_role(row.role, row.permissions)
+    rate = requests_per_minute(row.plan, row.settings)
+    return Person(row.id, row.tenant_id, row.email, row.role, permissions, rate)
+
+
+def _hash(email: str) -> bytes:
+    return hashlib.sha256(email.encode()).digest()

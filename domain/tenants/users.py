@@ -1,0 +1,130 @@
+"""The people of a tenant: made, listed, changed, removed. Nobody lays hands on one whose role he may not give.
+
+The last active owner stays: two who would remove each other at once wait for one another, and the second is refused.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+from uuid import UUID
+
+import msgspec
+from sqlalchemy import Connection, Row, delete, func, select, update
+from sqlalchemy.dialects.postgresql import insert
+
+from domain.errors import AboveYou, DuplicateResource, LastOwner, NotFound
+from domain.ids import new_id
+from domain.tables.people import users
+from domain.tenants.refresh_tokens import end_families_of
+
+#: Of a person all but the hash of the password.
+SHOWN = [column for column in users.c if column.name != "password_hash"]
+#: What the audit log says of a change. It never forgets, so it is not told the address.
+CHANGEABLE = ("name", "role", "permissions", "status")
+
+
+class NewUser(msgspec.Struct, frozen=True, kw_only=True):
+    """A person about to be made; `email` trimmed and in lower case."""
+
+    email: str
+    name: str
+    password_hash: str
+    role: str
+    permissions: Sequence[str] = ()
+
+
+def normal_address(email: str) -> str:
+    """The address as it is stored and compared."""
+    return email.strip().lower()
+
+
+def create_user(tx: Connection, tenant_id: UUID, new: NewUser, may_appoint: Collection[str]) -> Row[Any]:
+    """A new person. Raises AboveYou, and DuplicateResource for an address that the tenant has already."""
+    _check(new.role, may_appoint)
+    values = {**msgspec.structs.asdict(new), "permissions": sorted(set(new.permissions))}
+    statement = insert(users).values(id=new_id(), tenant_id=tenant_id, **values)
+    row = tx.execute(statement.on_conflict_do_nothing(index_elements=["tenant_id", "email"]).returning(*SHOWN)).first()
+    if row is None:
+        raise DuplicateResource(resource="User", key=new.email)
+    return row
+
+
+def get_user(tx: Connection, tenant_id: UUID, user_id: UUID) -> Row[Any]:
+    """One person. Raises NotFound, also for another tenant's."""
+    return _found(tx.execute(select(*SHOWN).where(users.c.tenant_id == tenant_id, users.c.id == user_id)).first())
+
+
+def find_user(tx: Connection, tenant_id: UUID, email: str) -> Row[Any]:
+    """The person with this address. Raises NotFound."""
+    return _found(tx.execute(select(*SHOWN).where(users.c.tenant_id == tenant_id, users.c.email == email)).first())
+
+
+def list_users(tx: Connection, tenant_id: UUID, *, after: UUID | None, limit: int) -> Sequence[Row[Any]]:
+    """People, newest first, those before the id `after`."""
+    query = select(*SHOWN).where(users.c.tenant_id == tenant_id).order_by(users.c.id.desc()).limit(limit)
+    return tx.execute(query if after is None else query.where(users.c.id < after)).all()
+
+
+def change_user(
+    tx: Connection, tenant_id: UUID, user_id: UUID, wanted: Mapping[str, Any], may_appoint: Collection[str]
+) -> tuple[Row[Any], Row[Any]]:
+    """The person before and after; the same row twice when nothing changes. Who is disabled is logged out everywhere.
+
+    `wanted` names some of CHANGEABLE. Raises NotFound, AboveYou for the old role or the new one, LastOwner.
+    """
+    owners, before = _lock(tx, tenant_id, user_id)
+    for role in (before.role, wanted.get("role", before.role)):
+        _check(role, may_appoint)
+    changes = {name: value for name, value in wanted.items() if getattr(before, name) != value}
+    if not changes:
+        return before, before
+    stays_owner = changes.get("role", before.role) == "owner" and changes.get("status", before.status) == "active"
+    if owners == [user_id] and not stays_owner:
+        raise LastOwner
+    after = tx.execute(
+        update(users)
+        .where(users.c.tenant_id == tenant_id, users.c.id == user_id)
+        .values(**changes, version=users.c.version + 1, updated_at=func.clock_timestamp())
+        .returning(*SHOWN)
+    ).one()
+    if after.status == "disabled":
+        end_families_of(tx, tenant_id, user_id)
+    return before, after
+
+
+def set_password(tx: Connection, tenant_id: UUID, user_id: UUID, password_hash: str) -> None:
+    """The person has this password, and is logged out everywhere. Raises NotFound."""
+    mine = (users.c.tenant_id == tenant_id, users.c.id == user_id)
+    changes = {"password_hash": password_hash, "version": users.c.version + 1, "updated_at": func.clock_timestamp()}
+    if not tx.execute(update(users).where(*mine).values(**changes)).rowcount:
+        raise NotFound(resource="User")
+    end_families_of(tx, tenant_id, user_id)
+
+
+def delete_user(tx: Connection, tenant_id: UUID, user_id: UUID, may_appoint: Collection[str]) -> Row[Any]:
+    """The person is gone, and with him his log-ins; answers what he was. Raises NotFound, AboveYou, LastOwner."""
+    owners, row = _lock(tx, tenant_id, user_id)
+    _check(row.role, may_appoint)
+    if owners == [user_id]:
+        raise LastOwner
+    tx.execute(delete(users).where(users.c.tenant_id == tenant_id, users.c.id == user_id))
+    return row
+
+
+def _lock(tx: Connection, tenant_id: UUID, user_id: UUID) -> tuple[list[UUID], Row[Any]]:
+    """The active owners and the person, locked: owners first and in order, or two would wait for each other."""
+    c = users.c
+    is_owner = (c.tenant_id == tenant_id, c.role == "owner", c.status == "active")
+    owners = tx.execute(select(c.id).where(*is_owner).order_by(c.id).with_for_update()).scalars().all()
+    mine = (c.tenant_id == tenant_id, c.id == user_id)
+    return list(owners), _found(tx.execute(select(*SHOWN).where(*mine).with_for_update()).first())
+
+
+def _found(row: Row[Any] | None) -> Row[Any]:
+    if row is None:
+        raise NotFound(resource="User")
+    return row
+
+
+def _check(role: str, may_appoint: Collection[str]) -> None:
+    if role not in may_appoint:
+        raise AboveYou(role=role)
