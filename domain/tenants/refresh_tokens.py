@@ -66,9 +66,10 @@ def start_family(tx: Connection, tenant_id: UUID, user_id: UUID, lifetime: timed
 
 
 def replace_if_unused(tx: Connection, token: str) -> RefreshToken | Reuse | None:
-    """The next token of the family; this one is used up. None = expired, revoked or never made.
+    """The next token of the family; this one is used up. None = expired, revoked or never made. Reuse = it was used up
+    before, and the family is over: the caller has to commit that.
 
-    Of many at once with the same token one gets the next, and the others end the family: the caller has to commit that.
+    Of many at once with the same token one gets the next, and the others end the family.
     """
     used = tx.execute(_USE, {"hash": _hash(token)}).first()
     if used is not None:
@@ -77,8 +78,7 @@ def replace_if_unused(tx: Connection, token: str) -> RefreshToken | Reuse | None
     if again is None:
         return None
     reuse = Reuse(again.tenant_id, again.user_id, again.family)
-    end_family(tx, reuse.tenant_id, reuse.family)
-    return reuse
+    return reuse if end_family(tx, reuse.tenant_id, reuse.family) else None
 
 
 _REVOKE = "UPDATE refresh_tokens SET revoked_at = clock_timestamp() WHERE tenant_id = :tenant_id AND revoked_at IS NULL"
@@ -86,9 +86,10 @@ _END = text(f"{_REVOKE} AND family = :family")
 _END_ALL = text(f"{_REVOKE} AND user_id = :user_id")
 
 
-def end_family(tx: Connection, tenant_id: UUID, family: UUID) -> None:
-    """The log-in is over: no token of it is good any more, the access tokens within seconds."""
-    tx.execute(_END, {"tenant_id": tenant_id, "family": family})
+def end_family(tx: Connection, tenant_id: UUID, family: UUID) -> bool:
+    """The log-in is over: no token of it is good any more, the access tokens within seconds. False = it was already."""
+    ended = tx.execute(_END, {"tenant_id": tenant_id, "family": family})
+    return ended.rowcount > 0
 
 
 def end_families_of(tx: Connection, tenant_id: UUID, user_id: UUID) -> None:

@@ -34,7 +34,7 @@ from workers.clients.guarded_http import GuardedHttp
 from workers.clients.mailer import Mailer
 from workers.context import BundleContext, BundleJob, JobContext, Resources
 from workers.holdings import Holdings
-from workers.registry import HANDLERS
+from workers.registry import HANDLERS, Mode
 
 V1 = "/api/v1"
 TABLES = (
@@ -216,7 +216,7 @@ class Shop:
         for job_id in job_ids:
             job = self.started(job_id)
             resources = self._resources()
-            if job.kind == "report.generate":
+            if HANDLERS[job.kind].mode is Mode.PLAIN:
                 ctx = JobContext(job, resources, 60.0)
                 HANDLERS[job.kind].run(_decode(job), ctx)
                 ctx.close()
