@@ -274,7 +274,8 @@ def _failures(ada: Employee) -> int | None:
 
 def _locked_for_minutes(ada: Employee) -> int:
     sql = "SELECT extract(epoch FROM locked_until - last_at) / 60 FROM login_failures WHERE address_hash = :hash"
-    return round(ada.shop.scalar(sql, hash=hashlib.sha256(ada.email.encode()).digest()))
+    minutes = float(ada.shop.scalar(sql, hash=hashlib.sha256(ada.email.encode()).digest()))
+    return round(minutes)
 
 
 def test_64_wrong_log_ins_at_once_try_five_passwords(ada: Employee, monkeypatch: pytest.MonkeyPatch) -> None:
