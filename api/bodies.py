@@ -52,6 +52,7 @@ Address = Annotated[
 NewPassword = Annotated[str, Meta(min_length=SHORTEST, max_length=LONGEST)]
 #: One that may be wrong: no other than a new one can be right.
 Password = Annotated[str, Meta(min_length=1, max_length=LONGEST)]
+PersonName = Annotated[str, Meta(min_length=1, max_length=100)]
 Name = Annotated[str, Meta(min_length=1, max_length=200)]
 
 

@@ -75,7 +75,7 @@ class OrderNotCancellable(InvalidState):
     code = "ORDER_NOT_CANCELLABLE"
 
 
-class LastOwner(LongshoreError):
+class LastOwner(InvalidState):
     """The last active owner of a tenant cannot be removed, disabled or given another role."""
 
     code = "INVALID_STATE"

@@ -26,6 +26,7 @@ from domain.record_retention import (
     delete_records,
     past_at,
 )
+from domain.tenants.expired import delete_expired
 
 #: The lock was not to be had in time, or was part of a deadlock: somebody uses the table, and a later pass tries again.
 _BUSY = {"55P03", "40P01"}
@@ -35,7 +36,10 @@ BATCH = 1_000
 
 
 class Retained(msgspec.Struct, rename="camel"):
-    """What one pass did. `postponed` could not be locked at once; too much is alive in what was `kept`."""
+    """What one pass did. `postponed` could not be locked at once; too much is alive in what was `kept`.
+
+    `tokens_deleted`: of people who log in, and the failures of those who do not.
+    """
 
     cutoff: datetime
     dropped: list[str] = []
@@ -48,6 +52,7 @@ class Retained(msgspec.Struct, rename="camel"):
     dead_letters_deleted: int = 0
     events_deleted: int = 0
     deliveries_deleted: int = 0
+    tokens_deleted: int = 0
 
     def facts(self) -> dict[str, object]:
         """Its fields, for a log line."""
@@ -89,6 +94,8 @@ def retain(engine: Engine, days: int) -> Retained:
     for hour in results.hours_with_expiring_results(done.cutoff, now):
         done.results_forgotten += _forget(engine, hour, now)
     _retain_records(engine, done)
+    while deleted := _delete_expired(engine):
+        done.tokens_deleted += deleted
     return done
 
 
@@ -152,6 +159,11 @@ def _is_mine(tx: Connection, old: OldWeek, attached: bool) -> bool:
 def _delete_strays(engine: Engine, cutoff: datetime) -> int:
     with engine.begin() as tx:
         return retention.delete_expired_strays(tx, cutoff, BATCH)
+
+
+def _delete_expired(engine: Engine) -> int:
+    with engine.begin() as tx:
+        return delete_expired(tx, BATCH)
 
 
 def _retain_records(engine: Engine, done: Retained) -> None:

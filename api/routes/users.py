@@ -1,6 +1,6 @@
 """The people of a tenant. Whoever makes, changes or removes one must be above him; no answer shows a password."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from functools import partial
 from typing import Annotated, Any, Literal
@@ -13,7 +13,7 @@ from litestar.params import FromPath, JSONBody
 from msgspec import UNSET, Meta, Struct, UnsetType
 from sqlalchemy import Row
 
-from api.bodies import Address, Body, NewPassword
+from api.bodies import Address, Body, NewPassword, PersonName
 from api.envelope import Page, Success
 from api.log_ins import LogIns
 from api.pages import DEFAULT_LIMIT, Cursor, Limit, page, start_id
@@ -23,8 +23,6 @@ from api.ring import in_time
 from api.tenant_database import TenantDatabase
 from domain.audit import record_act
 from domain.errors import Forbidden, NotAPerson, Violation
-from domain.job_kinds import MailWelcome
-from domain.jobs.outbox import enqueue, new_job
 from domain.tenants.callers import Caller
 from domain.tenants.permission_rules import ANYBODY, PERMISSIONS, USERS_READ, USERS_WRITE, may_appoint
 from domain.tenants.users import (
@@ -33,12 +31,13 @@ from domain.tenants.users import (
     change_user,
     create_user,
     delete_user,
+    facts_of,
+    facts_of_change,
     get_user,
     list_users,
     normal_address,
 )
 
-PersonName = Annotated[str, Meta(min_length=1, max_length=100)]
 Role = Literal["owner", "admin", "operator", "viewer"]
 Permissions = Annotated[list[Annotated[str, Meta(max_length=100)]], Meta(max_length=50)]
 
@@ -104,10 +103,9 @@ async def post_user(
 def _create(request: Request[Caller, Any, Any], database: TenantDatabase, new: NewUser) -> Row[Any]:
     caller = request.user
     with database.begin() as tx:
-        row = create_user(tx, caller.tenant_id, new, may_appoint(caller.role, caller.permissions))
-        job = new_job(MailWelcome(row.id), tenant_id=caller.tenant_id, trace_context=trace_context(request))
-        enqueue(tx, [job])
-        _record(tx, request, "user.created", row.id, {"new": _facts(row, CHANGEABLE)})
+        appoints = may_appoint(caller.role, caller.permissions)
+        row = create_user(tx, caller.tenant_id, new, appoints, trace_context(request))
+        _record(tx, request, "user.created", row.id, {"new": facts_of(row)})
     return row
 
 
@@ -158,11 +156,8 @@ def patch_user(
         wanted["permissions"] = sorted(set(wanted["permissions"]))
     with database.begin() as tx:
         before, after = change_user(tx, caller.tenant_id, user_id, wanted, may_appoint(caller.role, caller.permissions))
-        changed = [name for name in CHANGEABLE if getattr(before, name) != getattr(after, name)]
-        if changed:
-            _record(
-                tx, request, "user.changed", user_id, {"old": _facts(before, changed), "new": _facts(after, changed)}
-            )
+        if facts := facts_of_change(before, after):
+            _record(tx, request, "user.changed", user_id, facts)
     return Success(data=_show(after))
 
 
@@ -174,7 +169,7 @@ def delete_one_user(
     caller = request.user
     with database.begin() as tx:
         row = delete_user(tx, caller.tenant_id, user_id, may_appoint(caller.role, caller.permissions))
-        _record(tx, request, "user.removed", user_id, {"old": _facts(row, CHANGEABLE)})
+        _record(tx, request, "user.removed", user_id, {"old": facts_of(row)})
 
 
 def _check_permissions(permissions: Sequence[str], caller: Caller) -> None:
@@ -195,10 +190,6 @@ def _record(
 ) -> None:
     caller = request.user
     record_act(tx, caller.tenant_id, caller.name, action, str(user_id), detail={**facts, **origin(request)})
-
-
-def _facts(row: Row[Any], names: Iterable[str]) -> dict[str, Any]:
-    return {name: getattr(row, name) for name in names}
 
 
 def _show(row: Row[Any]) -> UserView:

@@ -3,7 +3,7 @@
 The last active owner stays: two who would remove each other at once wait for one another, and the second is refused.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -13,12 +13,13 @@ from sqlalchemy.dialects.postgresql import insert
 
 from domain.errors import AboveYou, DuplicateResource, LastOwner, NotFound
 from domain.ids import new_id
+from domain.job_kinds import MailWelcome
+from domain.jobs.outbox import enqueue, new_job
 from domain.tables.people import users
 from domain.tenants.refresh_tokens import end_families_of
 
 #: Of a person all but the hash of the password.
 SHOWN = [column for column in users.c if column.name != "password_hash"]
-#: What the audit log says of a change. It never forgets, so it is not told the address.
 CHANGEABLE = ("name", "role", "permissions", "status")
 
 
@@ -32,19 +33,36 @@ class NewUser(msgspec.Struct, frozen=True, kw_only=True):
     permissions: Sequence[str] = ()
 
 
+def facts_of(row: Row[Any], names: Iterable[str] = CHANGEABLE) -> dict[str, Any]:
+    """What the audit log is told of a person. It never forgets, so the address is not among it."""
+    return {name: getattr(row, name) for name in names}
+
+
+def facts_of_change(before: Row[Any], after: Row[Any]) -> dict[str, dict[str, Any]]:
+    """What became otherwise, old and new, for the audit log; empty when nothing did."""
+    changed = [name for name in CHANGEABLE if getattr(before, name) != getattr(after, name)]
+    return {"old": facts_of(before, changed), "new": facts_of(after, changed)} if changed else {}
+
+
 def normal_address(email: str) -> str:
     """The address as it is stored and compared."""
     return email.strip().lower()
 
 
-def create_user(tx: Connection, tenant_id: UUID, new: NewUser, may_appoint: Collection[str]) -> Row[Any]:
-    """A new person. Raises AboveYou, and DuplicateResource for an address that the tenant has already."""
+def create_user(
+    tx: Connection, tenant_id: UUID, new: NewUser, may_appoint: Collection[str], trace: str | None = None
+) -> Row[Any]:
+    """A new person, and the job that mails him a welcome.
+
+    Raises AboveYou, and DuplicateResource for an address that the tenant has already.
+    """
     _check(new.role, may_appoint)
     values = {**msgspec.structs.asdict(new), "permissions": sorted(set(new.permissions))}
     statement = insert(users).values(id=new_id(), tenant_id=tenant_id, **values)
     row = tx.execute(statement.on_conflict_do_nothing(index_elements=["tenant_id", "email"]).returning(*SHOWN)).first()
     if row is None:
         raise DuplicateResource(resource="User", key=new.email)
+    enqueue(tx, [new_job(MailWelcome(row.id), tenant_id=tenant_id, trace_context=trace)])
     return row
 
 

@@ -26,6 +26,7 @@ from ops.cli import (
     schedules,
     tenants,
     up,
+    users,
     workers,
 )
 
@@ -70,6 +71,7 @@ for _name, _group in {
     "retention": retention,
     "tenants": tenants,
     "keys": keys,
+    "users": users,
     "audit": audit,
 }.items():
     app.add_typer(_group.app, name=_name)

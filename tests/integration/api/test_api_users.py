@@ -124,9 +124,8 @@ class TestMaking:
         monkeypatch.setattr(Mailer, "send", lambda _mailer, mail, **_: sent.append(mail))
         made = body()
         user_id = UUID(owner.send("POST", "/users", made).json()["data"]["id"])
-        sql = "SELECT id FROM jobs WHERE tenant_id = :id AND kind = 'email.welcome'"
-        job_id = owner.shop.scalar(sql, id=owner.customer.tenant_id)
-        assert owner.shop.scalar("SELECT args FROM jobs WHERE id = :id", id=job_id) == {"user_id": str(user_id)}
+        sql = "SELECT id FROM jobs WHERE kind = 'email.welcome' AND args = jsonb_build_object('user_id', :id)"
+        job_id = owner.shop.scalar(sql, id=str(user_id))
         owner.shop.work(job_id)
         (mail,) = sent
         assert mail["To"] == made["email"]
