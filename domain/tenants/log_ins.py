@@ -68,7 +68,8 @@ def forget_failures(tx: Connection, email: str) -> None:
 
 
 _PERSON = """
-    SELECT u.id, u.tenant_id, u.email, u.role, u.permissions, u.password_hash, t.plan, t.settings, t.status AS tenant_status
+    SELECT u.id, u.tenant_id, u.email, u.role, u.permissions, u.password_hash,
+           t.plan, t.settings, t.status AS tenant_status
       FROM users AS u JOIN tenants AS t ON t.id = u.tenant_id
      WHERE u.status = 'active'
     """

@@ -46,9 +46,9 @@ def create(  # options by name
     with answering(as_json) as out, database() as engine:
         from api.bodies import Address, PersonName
         from domain.audit import record_act
-        from domain.tenants.keys import ensure_tenant
         from domain.tenants.passwords import hash_password
         from domain.tenants.permission_rules import ROLES
+        from domain.tenants.tenants import ensure_tenant
         from domain.tenants.users import NewUser, create_user, facts_of, normal_address
 
         address = normal_address(_fitting("--email", email, Address))
@@ -69,7 +69,7 @@ def create(  # options by name
 def list_(tenant: Tenant = "default", as_json: Json = False) -> None:
     """The people of a tenant, newest first."""
     with answering(as_json) as out, database() as engine, engine.begin() as tx:
-        from domain.tenants.keys import find_tenant
+        from domain.tenants.tenants import find_tenant
         from domain.tenants.users import list_users
 
         rows = list_users(tx, find_tenant(tx, tenant), after=None, limit=10_000)
@@ -106,9 +106,9 @@ def password(email: Email, tenant: Tenant = "default", by: By = "", as_json: Jso
     """He has this password, which is asked for or read from stdin, and is logged out everywhere."""
     with answering(as_json) as out, database() as engine:
         from domain.audit import record_act
-        from domain.tenants.keys import find_tenant
         from domain.tenants.log_ins import forget_failures
         from domain.tenants.passwords import hash_password
+        from domain.tenants.tenants import find_tenant
         from domain.tenants.users import find_user, normal_address, set_password
 
         with engine.begin() as tx:
@@ -125,8 +125,8 @@ def password(email: Email, tenant: Tenant = "default", by: By = "", as_json: Jso
 def _change(email: str, tenant: str, wanted: dict[str, Any], by: str, as_json: bool) -> None:
     with answering(as_json) as out, database() as engine:
         from domain.audit import record_act
-        from domain.tenants.keys import find_tenant
         from domain.tenants.permission_rules import ROLES
+        from domain.tenants.tenants import find_tenant
         from domain.tenants.users import change_user, facts_of_change, find_user, normal_address
 
         with engine.begin() as tx:

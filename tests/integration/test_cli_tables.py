@@ -1,5 +1,6 @@
 """The tables of `longshore queues`, `workers` and `outbox`, and `longshore keys`, against a real database."""
 
+import base64
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -202,10 +203,12 @@ class TestDoctor:
 class TestConfig:
     def test_shows_each_setting_and_no_secret(self, stage: Stage) -> None:
         environ = {"REDIS_URL": "rediss://:swordfish@cache:6379/0?password=haddock", "MAIL_FROM": "a@b.example"}
+        environ["JWT_KEYS"] = base64.b64encode(b"swordfish and haddock: 32 bytes!").decode()
         result = stage.run(processes.config, "check", **environ)
         assert result.exit_code == 0
         assert "REDIS_URL=rediss://:***@cache:6379/0?password=***" in result.stdout
         assert "SECRET_KEY=***" in result.stdout
+        assert "JWT_KEYS=***" in result.stdout
         assert "MAIL_FROM=a@b.example" in result.stdout
         assert not re.search("swordfish|haddock", result.output)
         assert result.stdout.endswith("OK\n")

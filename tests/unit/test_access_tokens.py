@@ -21,7 +21,7 @@ from domain.ids import new_id
 from domain.tenants.log_ins import Person
 
 OLD, NEW, FOREIGN = b"o" * 32, b"n" * 32, b"f" * 32
-PERSON = Person(new_id(), new_id(), "ada@example.com", "viewer", frozenset({"orders:read", "jobs:read"}), "basic")
+PERSON = Person(new_id(), new_id(), "ada@example.com", "viewer", frozenset({"orders:read", "jobs:read"}), 100)
 FAMILY = new_id()
 MINUTES = timedelta(minutes=15)
 TOKENS = AccessTokens([NEW], MINUTES)

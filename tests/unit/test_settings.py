@@ -2,6 +2,7 @@
 
 import base64
 import traceback
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -9,13 +10,15 @@ import pytest
 from ops.settings import InvalidSettings, Settings, load_settings, read_env_file
 
 KEY = base64.b64encode(b"0123456789abcdef0123456789abcdef").decode()
+JWT_KEY = base64.b64encode(b"a key that signs access tokens..").decode()
 GOOD = {
     "DATABASE_URL": "postgresql://longshore:pg-hidden@127.0.0.1:5432/longshore",
     "REDIS_URL": "redis://:redis-hidden@127.0.0.1:6379/0",
     "SECRET_KEY": KEY,
     "SMTP_URL": "smtps://mail:smtp-hidden@mail.example",
+    "JWT_KEYS": JWT_KEY,
 }
-SECRETS = ("pg-hidden", "redis-hidden", "smtp-hidden", KEY, str(base64.b64decode(KEY)))
+SECRETS = ("pg-hidden", "redis-hidden", "smtp-hidden", KEY, JWT_KEY, str(base64.b64decode(KEY)))
 NOWHERE = Path("no-such-folder/dev.env")
 
 
@@ -39,6 +42,15 @@ def test_the_environment_is_read_and_converted() -> None:
     assert (found.port, found.webhook_allow_http, found.database_url) == (9000, True, GOOD["DATABASE_URL"])
     assert found.required_for_readiness == {"postgresql", "redis"}
     assert found.secret_bytes == base64.b64decode(KEY)
+
+
+def test_lifetimes_and_keys_of_tokens_are_read_in_their_order() -> None:
+    found = settings(JWT_KEYS=f"{JWT_KEY}, {KEY}", JWT_EXPIRES_IN="1h", JWT_REFRESH_EXPIRES_IN="30d")
+    assert found.jwt_seeds == [base64.b64decode(JWT_KEY), base64.b64decode(KEY)]
+    assert (found.access_lifetime, found.refresh_lifetime) == (timedelta(hours=1), timedelta(days=30))
+    assert settings(JWT_KEYS="").jwt_seeds == []
+    assert settings().access_lifetime == timedelta(minutes=15)
+    assert named(problems(JWT_EXPIRES_IN="7d")) == {"JWT_REFRESH_EXPIRES_IN"}
 
 
 def test_production_admits_no_page_of_just_anybody() -> None:
@@ -78,6 +90,12 @@ def test_every_missing_variable_is_named() -> None:
         ("READY_REQUIRES", "mysql"),
         ("SECRET_KEY", "short"),
         ("SECRET_KEY", base64.b64encode(b"31 bytes are one byte too few..").decode()),
+        ("JWT_KEYS", "short"),
+        ("JWT_KEYS", f"{KEY},short"),
+        ("JWT_EXPIRES_IN", "15 minutes"),
+        ("JWT_EXPIRES_IN", "0m"),
+        ("JWT_EXPIRES_IN", "900"),
+        ("JWT_REFRESH_EXPIRES_IN", "-7d"),
         ("WEBHOOK_ALLOW_NETWORKS", "10.0.0.0/33"),
         ("WEBHOOK_ALLOW_HTTP", "perhaps"),
     ],
@@ -93,7 +111,9 @@ def test_all_bad_variables_are_named_at_once_not_one_per_attempt() -> None:
 
 def test_no_problem_tells_a_secret() -> None:
     hidden = "hunter2-hunter2"
-    told = problems(DATABASE_URL=f"mysql://a:{hidden}@h/d", REDIS_URL=hidden, SECRET_KEY=hidden, SMTP_URL=hidden)
+    told = problems(
+        DATABASE_URL=f"mysql://a:{hidden}@h/d", REDIS_URL=hidden, SECRET_KEY=hidden, SMTP_URL=hidden, JWT_KEYS=hidden
+    )
     assert hidden not in str(told)
 
 

@@ -19,12 +19,8 @@ from workers.registry import handles
 def mail_welcome(args: MailWelcome, ctx: JobContext) -> None:
     user = _find(args.user_id, ctx)
     if user is not None:
-        send_mail(
-            ctx,
-            user.email,
-            "Welcome",
-            f"Hello {user.name},\n\nYou have an account now. Log in with this address and your password.\n",
-        )
+        text = f"Hello {user.name},\n\nYou have an account now: log in with this address and your password.\n"
+        send_mail(ctx, user.email, "Welcome", text)
 
 
 @handles(MailPasswordReset)
@@ -35,8 +31,8 @@ def mail_password_reset(args: MailPasswordReset, ctx: JobContext) -> None:
     # Stored before it is sent. Another attempt mails another one, and each is good until one is used.
     token = ctx.at_once(partial(make_reset, tenant_id=ctx.tenant_id, user_id=user.id))
     text = (
-        f"Hello {user.name},\n\nSomebody, probably you, has asked for a new password. This token sets one, once, within "
-        f"{LIFETIME_MINUTES} minutes:\n\n{token}\n\nIf it was not you, do nothing: your password stays as it is.\n"
+        f"Hello {user.name},\n\nSomebody, probably you, has asked for a new password. This token sets one, once,"
+        f" within {LIFETIME_MINUTES} minutes:\n\n{token}\n\nIf it was not you, do nothing: your password stays as it is.\n"
     )
     send_mail(ctx, user.email, "Your new password", text)
 

@@ -124,7 +124,7 @@ class TestMaking:
         monkeypatch.setattr(Mailer, "send", lambda _mailer, mail, **_: sent.append(mail))
         made = body()
         user_id = UUID(owner.send("POST", "/users", made).json()["data"]["id"])
-        sql = "SELECT id FROM jobs WHERE kind = 'email.welcome' AND args = jsonb_build_object('user_id', :id)"
+        sql = "SELECT id FROM jobs WHERE kind = 'email.welcome' AND args ->> 'user_id' = :id"
         job_id = owner.shop.scalar(sql, id=str(user_id))
         owner.shop.work(job_id)
         (mail,) = sent
