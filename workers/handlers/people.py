@@ -32,7 +32,8 @@ def mail_password_reset(args: MailPasswordReset, ctx: JobContext) -> None:
     token = ctx.at_once(partial(make_reset, tenant_id=ctx.tenant_id, user_id=user.id))
     text = (
         f"Hello {user.name},\n\nSomebody, probably you, has asked for a new password. This token sets one, once,"
-        f" within {LIFETIME_MINUTES} minutes:\n\n{token}\n\nIf it was not you, do nothing: your password stays as it is.\n"
+        f" within {LIFETIME_MINUTES} minutes:\n\n{token}\n\n"
+        "If it was not you, do nothing: your password stays as it is.\n"
     )
     send_mail(ctx, user.email, "Your new password", text)
 
