@@ -81,8 +81,8 @@ class TestMaking:
             ({"permissions": ["orders:*"]}, ["permissions[0]"]),
             ({"permissions": "orders:read"}, ["permissions"]),
             ({"passwordHash": "$argon2id$"}, ["passwordHash"]),
-            ({"tenantId": str(new_id())}, ["tenantId"]),
-            ({"id": str(new_id()), "status": "active"}, ["id", "status"]),
+            ({"tenantId": "019aa3f1-6c00-7b1e-9d3a-5f6c8e2a4b10"}, ["tenantId"]),
+            ({"id": "019aa3f1-6c00-7b1e-9d3a-5f6c8e2a4b10", "status": "active"}, ["id", "status"]),
         ],
         ids=str,
     )
@@ -196,8 +196,8 @@ class TestChanging:
     @pytest.mark.parametrize(
         "mass",
         [
-            {"id": str(new_id())},
-            {"tenantId": str(new_id())},
+            {"id": "019aa3f1-6c00-7b1e-9d3a-5f6c8e2a4b10"},
+            {"tenantId": "019aa3f1-6c00-7b1e-9d3a-5f6c8e2a4b10"},
             {"email": "mallory@example.com"},
             {"password": "another password"},
             {"passwordHash": "$argon2id$v=19$m=8,t=1,p=1$AAAA$AAAA"},
