@@ -19,7 +19,7 @@ from api.gate import admit
 from api.ingress import Ingress
 from api.job_news import JobNews
 from api.key_ring import KeyRing
-from api.limits import PerCaller, RateLimiter
+from api.limits import PerCaller, Policy, RateLimiter
 from api.log_ins import LogIns
 from api.media_type import JsonOnly
 from api.observe import Api
@@ -29,6 +29,7 @@ from api.relay_bell import RelayBell
 from api.routes import auth, dead_letters, errors, job_events, jobs, orders, products, reports, users, webhook_endpoints
 from api.routes.health import health, live, ready
 from api.routes.metrics import Gauges, metrics
+from api.strangers import PerAddress, Strangers
 from api.tenant_database import TenantDatabase
 from api.token_ring import TokenRing
 from api.tokens import AccessTokens, derived_seed
@@ -61,6 +62,7 @@ def create_app(settings: Settings, schema: str | None = None) -> Litestar:
     ingress = Ingress(intake, bell.ring)
     news = JobNews(engine, settings.redis_url)
     limiter = RateLimiter(settings.redis_url)
+    strangers = Strangers(limiter, Policy("anonymous", settings.rate_limit_max_requests, settings.rate_limit_window_s))
     business = Router(
         PREFIX,
         route_handlers=[
@@ -75,7 +77,7 @@ def create_app(settings: Settings, schema: str | None = None) -> Litestar:
         before_request=admit,
         security=[{"apiKeyAuth": []}, {"bearerAuth": []}],
     )
-    entrance = Router(PREFIX, route_handlers=[auth.router], middleware=[JsonOnly()], before_request=admit)
+    entrance = Router(PREFIX, route_handlers=[auth.router], middleware=[PerAddress(), JsonOnly()], before_request=admit)
     assets = create_static_files_router(
         "/api-docs/assets", [STATIC / "swagger-ui", STATIC / "page"], include_in_schema=False
     )
@@ -91,6 +93,7 @@ def create_app(settings: Settings, schema: str | None = None) -> Litestar:
             "databases": _always(partial(TenantDatabase, tenants)),
             "log_ins": _always(LogIns(engine, tokens, token_ring, settings)),
             "token_ring": _always(token_ring),
+            "strangers": _always(strangers),
             "ingress": _always(ingress),
             "bell": _always(bell),
             "news": _always(news),
@@ -107,11 +110,13 @@ def create_app(settings: Settings, schema: str | None = None) -> Litestar:
         logging_config=None,
         debug=False,
     )
+    app.proxies = settings.proxy_networks
     app.state.key_ring = key_ring
     app.state.token_ring = token_ring
     app.state.readiness = readiness
     app.state.news = news
     app.state.limiter = limiter
+    app.state.strangers = strangers
     return app
 
 

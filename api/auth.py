@@ -3,6 +3,8 @@
 It is asked before anything else of the request is read.
 """
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -12,8 +14,9 @@ from litestar.handlers import BaseRouteHandler
 from litestar.middleware import AbstractAuthenticationMiddleware, AuthenticationResult
 
 from api.key_ring import KeyRing
+from api.strangers import Strangers, address_of
 from api.token_ring import TokenRing
-from domain.errors import Forbidden, TenantMismatch
+from domain.errors import Forbidden, TenantMismatch, TokenExpired, Unauthenticated
 from domain.tenants.callers import Caller
 from domain.tenants.key_rules import PREFIX
 from domain.tenants.permission_rules import ANYBODY
@@ -25,22 +28,27 @@ class Authentication(AbstractAuthenticationMiddleware):
     """401 wins over everything else that is wrong with a request."""
 
     async def authenticate_request(self, connection: Connection) -> AuthenticationResult:
-        caller = await _caller(connection)
+        strangers: Strangers = connection.app.state.strangers
+        try:
+            caller = await _caller(connection, partial(strangers.refuse_if_turned_away, address_of(connection)))
+        except (Unauthenticated, TokenExpired):
+            await strangers.count(address_of(connection))
+            raise
         named = named_tenant(connection)
         if named is not None and named != caller.tenant_id:
             raise TenantMismatch
         return AuthenticationResult(user=caller, auth=None)
 
 
-async def _caller(connection: Connection) -> Caller:
+async def _caller(connection: Connection, may_ask: Callable[[], None]) -> Caller:
     keys: KeyRing = connection.app.state.key_ring
     tokens: TokenRing = connection.app.state.token_ring
     key = connection.headers.get("x-api-key")
     if key is not None:
-        return await keys.caller(key)
+        return await keys.caller(key, may_ask)
     scheme, _, shown = connection.headers.get("authorization", "").partition(" ")
     bearer = shown.strip() if scheme.lower() == "bearer" else ""
-    return await (keys.caller(bearer) if bearer.startswith(PREFIX) else tokens.caller(bearer))
+    return await (keys if bearer.startswith(PREFIX) else tokens).caller(bearer, may_ask)
 
 
 def named_tenant(connection: Connection) -> UUID | None:

@@ -146,6 +146,8 @@ class Failure(Struct, frozen=True):
 def answer_error(request: Request[Any, Any, Any], error: Exception) -> Response[Problem]:
     """The one exception handler. Nothing of a driver or a stack trace reaches the caller; both are in the log."""
     failure = classify(request, error)
+    if (standing := getattr(error, "standing", None)) is not None:
+        request.scope["state"]["standing"] = standing  # the limit that was exceeded, whichever else was counted
     seen = {"code": failure.code, "path": request.url.path, "method": request.method}
     if failure.status == 503:  # an outage or a crowd: one line per request says enough
         logger.warning("request.refused", error=type(error).__name__, **seen)

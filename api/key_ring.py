@@ -1,6 +1,7 @@
 """Whose an API key is."""
 
 import hashlib
+from collections.abc import Callable
 from functools import partial
 
 from api.ring import Ring
@@ -13,15 +14,15 @@ from domain.tenants.keys import find_caller
 class KeyRing(Ring[bytes]):
     """Keys, by their hashes: no key is kept."""
 
-    async def caller(self, key: str) -> Caller:
-        """Who this key speaks for. Raises Unauthenticated, or DependencyUnavailable when nobody can tell in time."""
+    async def caller(self, key: str, may_ask: Callable[[], None]) -> Caller:
+        """Who this key speaks for. Raises as `look_up`."""
         hashed = hashlib.sha256(key.encode()).digest()
         if (known := self.remembered(hashed)) is not None:
             return known
         parts = parse_key(key)
         if parts is None:
             raise Unauthenticated
-        return await self.look_up(hashed, partial(self._find, parts))
+        return await self.look_up(hashed, partial(self._find, parts), may_ask)
 
     def _find(self, parts: KeyParts) -> Caller | None:
         with self.engine.begin() as tx:

@@ -73,6 +73,7 @@ class RateLimited(LongshoreError):
         policy = standing.policy
         super().__init__(amount=policy.amount, window_s=policy.window_s, more_in_s=standing.more_in_s)
         self.headers = {"Retry-After": str(standing.more_in_s)}
+        self.standing = standing
         self.policies = [policy.name]
 
 
@@ -167,6 +168,13 @@ async def _hit(
     return [total <= fitting for total in totals], await strategy.get_window_stats(item, who)
 
 
+def refused(standing: Standing, caller: str | None = None) -> RateLimited:
+    """What to raise; it is counted and logged."""
+    RATE_LIMITED.labels(standing.policy.name).inc()
+    logger.info("rate_limit_hit", policy=standing.policy.name, caller=caller)
+    return RateLimited(standing)
+
+
 class PerCaller(ASGIMiddleware):
     """Each request of a caller counts against the plan of his tenant, more than once where its route says so.
 
@@ -180,7 +188,5 @@ class PerCaller(ASGIMiddleware):
         standing: Standing = await limiter.take(Policy("burst", caller.requests_per_minute, 60), caller.name, cost)
         scope["state"]["standing"] = standing
         if not standing.is_granted:
-            RATE_LIMITED.labels(standing.policy.name).inc()
-            logger.info("rate_limit_hit", policy=standing.policy.name, caller=caller.name)
-            raise RateLimited(standing)
+            raise refused(standing, caller.name)
         await next_app(scope, receive, send)

@@ -11,6 +11,7 @@ from prometheus_client import Counter, Histogram
 from structlog.contextvars import bind_contextvars, clear_contextvars
 
 from api.browser_headers import SECURITY_HEADERS
+from api.proxies import Networks, origin_of
 from domain.ids import new_id
 from ops.telemetry import HTTP_DURATION, HTTP_REQUESTS, log
 
@@ -26,10 +27,15 @@ _QUIET = ("/livez", "/readyz", "/health", "/ready", "/metrics")
 class Api(Litestar):
     """Litestar with an observer around it."""
 
+    #: Those in front of it, which say whom they speak for.
+    proxies: Networks = ()
+
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] != "http":
             return await super().__call__(scope, receive, send)
         started = time.perf_counter()
+        if self.proxies and scope.get("client"):
+            scope["client"] = (_origin(scope, self.proxies), 0)
         request_id = request_id_of(scope["headers"])
         scope.setdefault("state", {})["request_id"] = request_id
         clear_contextvars()
@@ -55,6 +61,11 @@ class Api(Litestar):
         finally:
             # To the answer's start: a stream ends when its listener has heard enough.
             _record(scope, status, (answered or time.perf_counter()) - started)
+
+
+def _origin(scope: Any, trusted: Networks) -> str:
+    forwarded = [value.decode("latin-1") for name, value in scope["headers"] if name == b"x-forwarded-for"]
+    return origin_of(scope["client"][0], forwarded, trusted)
 
 
 def request_id_of(headers: Any) -> str:

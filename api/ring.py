@@ -33,8 +33,11 @@ class Ring(Generic[Mark]):
         known = self._known.get(mark)
         return known[1] if known is not None and time.monotonic() - known[0] < REMEMBER_S else None
 
-    async def look_up(self, mark: Mark, find: Callable[[], Caller | None]) -> Caller:
-        """Who it is now. Raises Unauthenticated, or DependencyUnavailable when nobody can tell in time."""
+    async def look_up(self, mark: Mark, find: Callable[[], Caller | None], may_ask: Callable[[], None]) -> Caller:
+        """Who it is now. Raises Unauthenticated, DependencyUnavailable when nobody can tell in time, and what `may_ask`
+        raises for those who have failed too often.
+        """
+        may_ask()
         found = await in_time(find)
         if found is None:
             self.forget(mark)

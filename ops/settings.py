@@ -53,6 +53,11 @@ class Settings(msgspec.Struct, frozen=True, rename="upper", kw_only=True):
     #: Readiness of the API fails on these; workers and relay always need both.
     ready_requires: str = "postgresql"
     max_body_bytes: Positive = 1_048_576
+    #: How often one address may come to the entrance, or fail to prove who it is, in so many milliseconds.
+    rate_limit_max_requests: Positive = 100
+    rate_limit_window_ms: Annotated[int, msgspec.Meta(ge=1_000)] = 900_000
+    #: Proxies in front, as CIDR, separated by commas: whom they name in X-Forwarded-For is believed.
+    trusted_proxies: str = ""
     #: Whose pages may call the API from a browser, separated by commas: https://shop.example. Development may say *.
     cors_origin: str = ""
     #: 32 bytes, base64: encrypts webhook secrets at rest (AES-256-GCM).
@@ -106,6 +111,14 @@ class Settings(msgspec.Struct, frozen=True, rename="upper", kw_only=True):
     @property
     def refresh_lifetime(self) -> timedelta:
         return _lifetime(self.jwt_refresh_expires_in)
+
+    @property
+    def rate_limit_window_s(self) -> int:
+        return self.rate_limit_window_ms // 1_000
+
+    @property
+    def proxy_networks(self) -> list[IPv4Network | IPv6Network]:
+        return _networks(self.trusted_proxies)
 
     @property
     def allowed_networks(self) -> list[IPv4Network | IPv6Network]:
@@ -240,5 +253,6 @@ _CHECKS: dict[str, Callable[[str], str]] = {
     "jwt_expires_in": _readable(_lifetime),
     "jwt_refresh_expires_in": _readable(_lifetime),
     "cors_origin": _readable(_origins),
+    "trusted_proxies": _readable(_networks),
     "webhook_allow_networks": _readable(_networks),
 }

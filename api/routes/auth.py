@@ -15,6 +15,7 @@ from api.log_ins import LogIns, Tokens
 from api.relay_bell import RelayBell
 from api.requests import NamedTenant, origin, trace_context
 from api.ring import in_time
+from api.strangers import Strangers, address_of
 from api.tenant_database import TenantDatabase, TenantDatabases
 from api.token_ring import TokenRing
 from domain.audit import record_act
@@ -69,10 +70,12 @@ async def post_login(
     request: Request[Any, Any, Any],
     data: JSONBody[LogIn],
     log_ins: NamedDependency[LogIns],
+    strangers: NamedDependency[Strangers],
     x_tenant_id: NamedTenant = None,  # noqa: ARG001  # declared for the document
 ) -> Success[Tokens]:
     """Tokens. Without X-Tenant-ID the address has to be that of one tenant only; 423 after five failures in a row."""
     email = normal_address(data.email)
+    await strangers.count_log_in(address_of(request), email)
     return Success(data=await log_ins.log_in(email, data.password, named_tenant(request), origin(request)))
 
 

@@ -12,6 +12,8 @@ from psycopg import sql
 from structlog.testing import capture_logs
 from structlog.typing import EventDict
 
+import api.strangers
+from api.limits import Policy
 from domain.database import connect
 from domain.tenants import passwords
 from ops.migrate import head
@@ -49,6 +51,12 @@ def cheap_passwords() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(passwords, "HASHER", PasswordHasher(time_cost=1, memory_cost=8, parallelism=1))
         yield
+
+
+@pytest.fixture(autouse=True)
+def patient_entrance(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An account may be tried as often as a test wants to."""
+    monkeypatch.setattr(api.strangers, "LOG_IN", Policy("login", 1_000, 60))
 
 
 @pytest.fixture(autouse=True)
