@@ -31,6 +31,9 @@ logger = log(__name__)
 #: A Redis that does not answer within this is away, and is not asked again for a while.
 _TIMEOUT_S = 0.25
 _AWAY_S = 5.0
+#: For so long a process reckons by itself what a caller has left: headers may be so old, what is granted never is.
+_REMEMBER_S = 1.0
+_MOST_REMEMBERED = 10_000
 #: Callers who are counted at one moment, each over a connection of its own.
 _MOST_AT_ONCE = 8
 
@@ -102,6 +105,7 @@ class RateLimiter:
         self._local = SlidingWindowCounterRateLimiter(MemoryStorage())
         self._room = asyncio.Semaphore(_MOST_AT_ONCE)
         self._away_until = float("-inf")
+        self._left: dict[tuple[RateLimitItemPerSecond, str], tuple[float, WindowStats]] = {}
         self._waiting: dict[tuple[Policy, str], _Waiting] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -147,11 +151,28 @@ class RateLimiter:
         async with self._room:
             if time.monotonic() >= self._away_until:
                 try:
-                    return await _hit(self._shared, item, who, costs)
+                    return await self._hit_shared(item, who, costs)
                 except (RedisError, OSError) as error:
                     self._away_until = time.monotonic() + _AWAY_S
                     logger.warning("limits.redis_away", error=type(error).__name__)
         return await _hit(self._local, item, who, costs)
+
+    async def _hit_shared(
+        self, item: RateLimitItemPerSecond, who: str, costs: Sequence[int]
+    ) -> tuple[list[bool], WindowStats]:
+        """As `_hit`. What is left is asked for once a second; meanwhile, what this process grants is taken off it."""
+        asked_at, stats = self._left.get((item, who), (float("-inf"), WindowStats(0.0, 0)))
+        total = sum(costs)
+        may_know = time.monotonic() - asked_at < _REMEMBER_S and total <= stats.remaining
+        if may_know and await self._shared.hit(item, who, cost=total):
+            stats = WindowStats(stats.reset_time, stats.remaining - total)
+            self._left[item, who] = asked_at, stats
+            return [True] * len(costs), stats
+        granted, stats = await _hit(self._shared, item, who, costs)
+        if len(self._left) >= _MOST_REMEMBERED:
+            self._left.clear()
+        self._left[item, who] = time.monotonic(), stats
+        return granted, stats
 
 
 async def _hit(
