@@ -23,6 +23,7 @@ from api.limits import PerCaller, Policy, RateLimiter
 from api.log_ins import LogIns
 from api.media_type import JsonOnly
 from api.observe import Api
+from api.once import once
 from api.openapi import describe
 from api.readiness import Readiness
 from api.relay_bell import RelayBell
@@ -101,6 +102,7 @@ def create_app(settings: Settings, schema: str | None = None) -> Litestar:
             "settings": _always(settings),
             "store": _always(store),
             "gauges": _always(gauges),
+            "once": Provide(once, sync_to_thread=False),
         },
         exception_handlers={HTTPException: answer_error, Exception: answer_error},
         lifespan=[_lifespan((bell, ingress, news, limiter), readiness, (engine, tenants, intake))],

@@ -11,7 +11,7 @@ from litestar.exceptions import HTTPException, SerializationException, Validatio
 from msgspec import UNSET, Struct, UnsetType
 from sqlalchemy.exc import OperationalError
 
-from domain.errors import LongshoreError, Violation
+from domain.errors import IdempotencyKeyInFlight, LongshoreError, Violation
 from domain.outages import is_outage
 from ops.telemetry import log
 
@@ -107,6 +107,7 @@ CODES: dict[str, Code] = {
     "RESULT_EXPIRED": Code(410, "The result is no longer kept"),
     "ACCOUNT_LOCKED": Code(423, "Too many log-ins failed: none is tried for a while", retryable=True),
     "INSUFFICIENT_STOCK": Code(422, "There is not enough stock"),
+    "IDEMPOTENCY_KEY_IN_FLIGHT": Code(409, "The first request with this Idempotency-Key is under way", retryable=True),
     "IDEMPOTENCY_KEY_REUSED": Code(422, "The Idempotency-Key was used for another request"),
     "PAYLOAD_TOO_LARGE": Code(413, "The body is too large"),
     "UNSUPPORTED_MEDIA_TYPE": Code(415, "The body must be application/json, without encoding"),
@@ -154,6 +155,11 @@ def answer_error(request: Request[Any, Any, Any], error: Exception) -> Response[
     elif failure.status >= 500:
         logger.error("request.failed", exc_info=error, **seen)
     return problem(request, failure, _headers(failure, error))
+
+
+def answer_refusal(request: Request[Any, Any, Any], error: LongshoreError) -> Response[Problem]:
+    """As `answer_error`, for what was caught because it says something of the request."""
+    return problem(request, classify(request, error), {})
 
 
 def classify(request: Request[Any, Any, Any], error: Exception) -> Failure:  # noqa: PLR0911  # one case per sort
@@ -217,7 +223,7 @@ def _headers(failure: Failure, error: Exception) -> dict[str, str]:
     headers = dict(getattr(error, "headers", None) or {})
     if failure.status == 401:
         headers["WWW-Authenticate"] = 'Bearer realm="api", error="invalid_token"'  # RFC 6750, section 3
-    if failure.status == 503:
+    if failure.status == 503 or isinstance(error, IdempotencyKeyInFlight):
         headers |= RETRY_AFTER
     return headers
 

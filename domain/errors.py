@@ -63,6 +63,12 @@ class IdempotencyKeyReused(LongshoreError):
     code = "IDEMPOTENCY_KEY_REUSED"
 
 
+class IdempotencyKeyInFlight(LongshoreError):
+    """The first request with this Idempotency-Key is still under way; try again shortly."""
+
+    code = "IDEMPOTENCY_KEY_IN_FLIGHT"
+
+
 class InvalidState(LongshoreError):
     """{resource} is {state} and cannot be {verb}."""
 

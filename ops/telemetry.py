@@ -78,7 +78,7 @@ ACTIVE_USERS = Gauge("active_users_current", "People whose session was renewed w
 PRODUCT_STOCK = Gauge("product_stock_quantity", "Free units: of the 1000 products with the fewest.", ["product_name"])
 DATABASE_CONNECTIONS = Gauge("database_connections_active", "Connections that this process has open to PostgreSQL.")
 RATE_LIMITED = Counter("longshore_rate_limited", "Requests refused for being too many.", ["policy"])
-IDEMPOTENCY = Counter("longshore_idempotency", "Keys seen: new, replayed or mismatch.", ["outcome"])
+IDEMPOTENCY = Counter("longshore_idempotency", "Keys seen: new, replayed, mismatch or in_flight.", ["outcome"])
 INTAKE_FLUSH_SIZE = Histogram(
     "longshore_intake_flush_orders", "Orders per commit.", buckets=(1, 2, 5, 10, 20, 50, 100, 200)
 )

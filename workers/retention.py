@@ -12,6 +12,7 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
 from domain.database import database_clock
+from domain.idempotency import forget_expired_answers
 from domain.jobs import results, retention
 from domain.jobs.groups import forget_groups
 from domain.jobs.retention import OldWeek
@@ -189,9 +190,9 @@ def _delete_all(engine: Engine, records: Records, past: Past) -> int:
 
 
 def _forget_control(engine: Engine, past: Past) -> int:
-    """Keys whose period is over, and groups whose waiting job has left."""
+    """Keys whose period is over, answers that are kept no longer, and groups whose waiting job has left."""
     with engine.begin() as tx:
-        return forget_expired_keys(tx, BATCH) + forget_groups(tx, past.jobs, BATCH)
+        return forget_expired_keys(tx, BATCH) + forget_expired_answers(tx, BATCH) + forget_groups(tx, past.jobs, BATCH)
 
 
 def _forget(engine: Engine, hour: results.Hour, now: datetime) -> int:

@@ -1,20 +1,20 @@
 """Orders: posted, answered 202 when durable, decided by their root job, read with the timeline of their jobs."""
 
-import hashlib
 from collections import Counter
 from datetime import datetime
 from typing import Annotated, Any
 from uuid import UUID
 
-import msgspec
 from litestar import Request, Response, Router, get, post
 from litestar.di import NamedDependency
 from litestar.params import FromPath, JSONBody, QueryParameter
 from msgspec import Meta, Struct
+from sqlalchemy import Connection, Row
 
 from api.bodies import Body, Currency, Email, Sku
 from api.envelope import Page, Success
 from api.ingress import Ingress
+from api.once import Once, request_hash
 from api.pages import DEFAULT_LIMIT, Cursor, Limit, page, position, start_id
 from api.relay_bell import RelayBell
 from api.requests import IdempotencyKey, idempotency_key, refuse, trace_context
@@ -24,7 +24,6 @@ from api.tenant_database import TenantDatabase
 from domain.errors import IdempotencyKeyReused, Violation
 from domain.job_kinds import ReserveInventory
 from domain.jobs.kind import kind_of_class
-from domain.jobs.outbox import NewJob
 from domain.jobs.queries import JobFilter, attempts_of, get_job, list_jobs
 from domain.orders.intake import AcceptedOrder, IntakeLine, IntakeOrder
 from domain.orders.queries import get_order, lines_of, list_orders
@@ -37,7 +36,6 @@ StatusFilter = Annotated[Status | None, QueryParameter(name="status", required=F
 Quantity = Annotated[int, Meta(ge=1, le=1_000_000)]
 
 _ROOT_KIND = kind_of_class(ReserveInventory).name
-_CANONICAL = msgspec.json.Encoder(order="deterministic")
 _MOST_JOBS_SHOWN = 200
 
 
@@ -93,7 +91,7 @@ async def post_order(
     order = IntakeOrder(
         tenant_id=request.user.tenant_id,
         idempotency_key=idempotency_key(key),
-        request_hash=hashlib.sha256(b"POST /api/v1/orders\n" + _CANONICAL.encode(data)).digest(),
+        request_hash=request_hash("POST", "/api/v1/orders", data),
         customer_email=data.customer_email,
         currency=data.currency,
         lines=[IntakeLine(line.sku, line.quantity) for line in data.lines],
@@ -195,14 +193,18 @@ def get_order_jobs(
 def cancel_order(
     request: Request[Caller, Any, Any],
     order_id: FromPath[UUID],
-    database: NamedDependency[TenantDatabase],
+    once: NamedDependency[Once],
     bell: NamedDependency[RelayBell],
 ) -> Response[Success[JobView]]:
     """A job frees what the order holds and cancels it. 409 once the order was rejected, has failed, or is closed."""
-    with database.begin() as tx:
+
+    def cancel(tx: Connection) -> Response[Success[JobView]]:
         job = request_cancel(tx, request.user.tenant_id, order_id, trace_context(request))
-        shown = show_job(get_job(tx, request.user.tenant_id, job.id))
-    return _queued(job, shown, bell)
+        return _queued(get_job(tx, request.user.tenant_id, job.id))
+
+    answer = once.answer(None, cancel)
+    bell.ring_from_thread()
+    return answer
 
 
 @post(
@@ -215,21 +217,24 @@ def cancel_order(
 def complete_order(
     request: Request[Caller, Any, Any],
     order_id: FromPath[UUID],
-    database: NamedDependency[TenantDatabase],
+    once: NamedDependency[Once],
     bell: NamedDependency[RelayBell],
 ) -> Response[Success[JobView]]:
     """The goods are shipped: a job takes them off the shelf and completes the order. 409 unless it is confirmed."""
-    with database.begin() as tx:
+
+    def complete(tx: Connection) -> Response[Success[JobView]]:
         job = request_completion(tx, request.user.tenant_id, order_id, trace_context(request))
-        shown = show_job(get_job(tx, request.user.tenant_id, job.id))
-    return _queued(job, shown, bell)
+        return _queued(get_job(tx, request.user.tenant_id, job.id))
 
-
-def _queued(job: NewJob, shown: JobView, bell: RelayBell) -> Response[Success[JobView]]:
+    answer = once.answer(None, complete)
     bell.ring_from_thread()
+    return answer
+
+
+def _queued(job: Row[Any]) -> Response[Success[JobView]]:
     monitor = f"/api/v1/jobs/{job.id}"
     headers = {"Location": monitor, "Retry-After": "1"}
-    return Response(Success(data=shown, links={"self": monitor}), status_code=202, headers=headers)
+    return Response(Success(data=show_job(job), links={"self": monitor}), status_code=202, headers=headers)
 
 
 router = Router(

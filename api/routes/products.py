@@ -9,10 +9,11 @@ from litestar import Response, Router, get, post
 from litestar.di import NamedDependency
 from litestar.params import FromPath, JSONBody
 from msgspec import Meta, Struct
-from sqlalchemy import Row
+from sqlalchemy import Connection, Row
 
 from api.bodies import Body, Currency, Name, Sku
 from api.envelope import Page, Success
+from api.once import Once
 from api.pages import DEFAULT_LIMIT, Cursor, Limit, page, start_id
 from api.requests import refuse
 from api.tenant_database import TenantDatabase
@@ -67,16 +68,18 @@ class ProductView(Struct, rename="camel"):
 
 @post("/", summary="Create a product", permission=PRODUCTS_WRITE, sync_to_thread=True)
 def post_product(
-    data: JSONBody[NewProduct], caller: NamedDependency[Caller], database: NamedDependency[TenantDatabase]
+    data: JSONBody[NewProduct], caller: NamedDependency[Caller], once: NamedDependency[Once]
 ) -> Response[Success[ProductView]]:
     """201 with the product; 409 when its SKU is taken."""
     price = _minor(data)
-    with database.begin() as tx:
+
+    def create(tx: Connection) -> Response[Success[ProductView]]:
         row = create_product(
             tx, caller.tenant_id, sku=data.sku, name=data.name, price=price, currency=data.currency, units=data.stock
         )
-    headers = {"Location": f"/api/v1/products/{row.id}"}
-    return Response(Success(data=_show(row)), status_code=201, headers=headers)
+        return _created(row)
+
+    return once.answer(data, create)
 
 
 @get("/", summary="List products", permission=PRODUCTS_READ, sync_to_thread=True)
@@ -113,13 +116,21 @@ def post_adjustment(
     product_id: FromPath[UUID],
     data: JSONBody[Adjustment],
     caller: NamedDependency[Caller],
-    database: NamedDependency[TenantDatabase],
-) -> Success[ProductView]:
+    once: NamedDependency[Once],
+) -> Response[Success[ProductView]]:
     """The product after the adjustment; 422 when fewer units than that are free."""
-    with database.begin() as tx:
+
+    def adjust(tx: Connection) -> Response[Success[ProductView]]:
         product = get_product(tx, caller.tenant_id, product_id)
         adjust_stock(tx, caller.tenant_id, product.sku, data.delta)
-        return Success(data=_show(get_product(tx, caller.tenant_id, product_id)))
+        return _created(get_product(tx, caller.tenant_id, product_id))
+
+    return once.answer(data, adjust)
+
+
+def _created(row: Row[Any]) -> Response[Success[ProductView]]:
+    headers = {"Location": f"/api/v1/products/{row.id}"}
+    return Response(Success(data=_show(row)), status_code=201, headers=headers)
 
 
 def _minor(product: NewProduct) -> int:

@@ -9,10 +9,11 @@ from litestar.di import NamedDependency
 from litestar.params import FromPath, JSONBody
 from litestar.response import Stream
 from msgspec import Struct
-from sqlalchemy import Row
+from sqlalchemy import Connection, Row
 
 from api.bodies import Body
 from api.envelope import Page, Success
+from api.once import Once
 from api.pages import DEFAULT_LIMIT, Cursor, Limit, page, start_id
 from api.relay_bell import RelayBell
 from api.requests import refuse, trace_context
@@ -52,12 +53,13 @@ class ReportView(Struct, rename={"created_at": "createdAt", "job_id": "jobId", "
 def post_report(
     request: Request[Caller, Any, Any],
     data: JSONBody[NewReport],
-    database: NamedDependency[TenantDatabase],
+    once: NamedDependency[Once],
     bell: NamedDependency[RelayBell],
 ) -> Response[Success[ReportView]]:
     """202 = the report and the job that writes it are committed."""
     _check(data)
-    with database.begin() as tx:
+
+    def ask(tx: Connection) -> Response[Success[ReportView]]:
         report, job = request_report(
             tx,
             request.user.tenant_id,
@@ -67,10 +69,13 @@ def post_report(
             until=data.to,
             trace=trace_context(request),
         )
+        links = {"self": f"/api/v1/reports/{report.id}", "job": f"/api/v1/jobs/{job.id}"}
+        headers = {"Location": links["job"], "Retry-After": "1"}
+        return Response(Success(data=_show(report), links=links), status_code=202, headers=headers)
+
+    answer = once.answer(data, ask)
     bell.ring_from_thread()
-    links = {"self": f"/api/v1/reports/{report.id}", "job": f"/api/v1/jobs/{job.id}"}
-    headers = {"Location": links["job"], "Retry-After": "1"}
-    return Response(Success(data=_show(report), links=links), status_code=202, headers=headers)
+    return answer
 
 
 @get("/", summary="List reports", permission=REPORTS_READ, sync_to_thread=True)

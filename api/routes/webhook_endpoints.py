@@ -8,10 +8,11 @@ from litestar import Response, Router, delete, get, post
 from litestar.di import NamedDependency
 from litestar.params import FromPath, JSONBody
 from msgspec import Meta, Struct
-from sqlalchemy import Row
+from sqlalchemy import Connection, Row
 
 from api.bodies import Body
 from api.envelope import Page, Success
+from api.once import Once
 from api.pages import DEFAULT_LIMIT, Cursor, Limit, page, start_id
 from api.requests import refuse
 from api.tenant_database import TenantDatabase
@@ -71,7 +72,7 @@ class CreatedEndpoint(Struct, rename="camel"):
 def post_endpoint(
     data: JSONBody[NewEndpoint],
     caller: NamedDependency[Caller],
-    database: NamedDependency[TenantDatabase],
+    once: NamedDependency[Once],
     settings: NamedDependency[Settings],
 ) -> Response[Success[CreatedEndpoint]]:
     """201 with the endpoint and its signing secret (`whsec_...`, Standard Webhooks)."""
@@ -79,13 +80,16 @@ def post_endpoint(
     retry = None
     if data.retry is not None:
         retry = RetryOverride(data.retry.max_attempts, data.retry.base_seconds, data.retry.cap_seconds)
-    with database.begin() as tx:
+
+    def create(tx: Connection) -> Response[Success[CreatedEndpoint]]:
         row, secret = create_endpoint(tx, settings.secret_bytes, caller.tenant_id, data.url, data.event_types, retry)
-    shown = CreatedEndpoint(
-        row.id, row.url, list(row.event_types), "enabled", row.version, row.created_at, secret_text(secret)
-    )
-    headers = {"Location": f"/api/v1/webhook-endpoints/{row.id}", "Cache-Control": "no-store"}
-    return Response(Success(data=shown), status_code=201, headers=headers)
+        shown = CreatedEndpoint(
+            row.id, row.url, list(row.event_types), "enabled", row.version, row.created_at, secret_text(secret)
+        )
+        headers = {"Location": f"/api/v1/webhook-endpoints/{row.id}", "Cache-Control": "no-store"}
+        return Response(Success(data=shown), status_code=201, headers=headers)
+
+    return once.answer(data, create)
 
 
 @get("/", summary="List webhook endpoints", permission=WEBHOOKS_READ, sync_to_thread=True)

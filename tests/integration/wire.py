@@ -55,7 +55,7 @@ class Wire:
 
     def close(self) -> None:
         self.reply_may_pass.set()
-        self._listener.close()
+        _close(self._listener)  # closing alone would not end an accept that is under way
         self.cut()
 
     def _arm(self, word: bytes, *, request_is_lost: bool = False, reply_is_lost: bool = False) -> None:
