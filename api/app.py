@@ -15,6 +15,7 @@ from sqlalchemy import Engine
 from api.auth import Authentication, permitted
 from api.browser_headers import cross_origin
 from api.envelope import answer_error
+from api.freshness import Freshness
 from api.gate import admit
 from api.ingress import Ingress
 from api.job_news import JobNews
@@ -73,7 +74,7 @@ def create_app(settings: Settings, schema: str | None = None) -> Litestar:
             ),
             auth.leaving,
         ],
-        middleware=[Authentication, PerCaller(), JsonOnly()],
+        middleware=[Freshness(), Authentication, PerCaller(), JsonOnly()],
         guards=[permitted],
         before_request=admit,
         security=[{"apiKeyAuth": []}, {"bearerAuth": []}],

@@ -1,9 +1,11 @@
 """What callers make an answer depend on: how long they would wait (RFC 7240), and what they have seen (RFC 9110)."""
 
+import hashlib
 import re
 from collections.abc import Iterable
 from typing import Annotated
 
+import msgspec
 from litestar.params import HeaderParameter
 
 #: Longer waits are cut to this: proxies in between end a silent request after a minute.
@@ -21,8 +23,13 @@ IfNoneMatch = Annotated[
     str | None,
     HeaderParameter(name="If-None-Match", required=False, description="The `ETag` last seen: 304 if it still holds"),
 ]
+IfMatch = Annotated[
+    str | None,
+    HeaderParameter(name="If-Match", required=False, description="The `ETag` last seen: 412 if it was changed since"),
+]
 _WAIT = re.compile(r"\s*wait\s*=\s*(\d{1,9})\s*(?:;.*)?", re.IGNORECASE | re.ASCII | re.DOTALL)
 _NAMED_WAIT = re.compile(r"\s*wait\s*(?:[=;]|$)", re.IGNORECASE | re.ASCII)
+_TAG = re.compile(r'"([1-9][0-9]{0,9})(?:\.[0-9a-f]{16})?"')
 # A comma inside a quoted string is no separator.
 _PREFERENCES = re.compile(r'(?:[^,"]|"(?:[^"\\]|\\.)*"?)+')
 
@@ -34,6 +41,24 @@ def preferred_wait_s(lines: Iterable[str]) -> int | None:
             found = _WAIT.fullmatch(preference)
             return min(int(found[1]), LONGEST_WAIT_S) if found else None
     return None
+
+
+def entity_tag(version: int, beside: object = None) -> str:
+    """The strong ETag of a row at this version. `beside`: what is shown with it and changes without the row."""
+    more = "" if beside is None else f".{hashlib.sha256(msgspec.json.encode(beside)).hexdigest()[:16]}"
+    return f'"{version}{more}"'
+
+
+def versions_seen(if_match: str | None) -> frozenset[int] | None:
+    """The versions of the row that an If-Match lets be changed; None = any, whichever it is at.
+
+    A change overwrites the row alone: what an `entity_tag` says beside its version does not stand in the way. Weak
+    tags, and those of no row, match nothing (RFC 9110, 13.1.1).
+    """
+    if if_match is None or if_match.strip() == "*":
+        return None
+    tags = (_TAG.fullmatch(tag.strip()) for tag in if_match.split(","))
+    return frozenset(int(found[1]) for found in tags if found)
 
 
 def has_seen(if_none_match: str | None, entity_tag: str) -> bool:

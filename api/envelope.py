@@ -105,6 +105,7 @@ CODES: dict[str, Code] = {
     "ORDER_NOT_CANCELLABLE": Code(409, "The order can no longer be cancelled"),
     "JOB_NOT_FINISHED": Code(409, "The job has no result yet", retryable=True),
     "RESULT_EXPIRED": Code(410, "The result is no longer kept"),
+    "VERSION_CONFLICT": Code(412, "It has changed since it was read"),
     "ACCOUNT_LOCKED": Code(423, "Too many log-ins failed: none is tried for a while", retryable=True),
     "INSUFFICIENT_STOCK": Code(422, "There is not enough stock"),
     "IDEMPOTENCY_KEY_IN_FLIGHT": Code(409, "The first request with this Idempotency-Key is under way", retryable=True),

@@ -75,6 +75,12 @@ class InvalidState(LongshoreError):
     code = "INVALID_STATE"
 
 
+class VersionConflict(LongshoreError):
+    """{resource} has changed since you read it, and is at version {version} now."""
+
+    code = "VERSION_CONFLICT"
+
+
 class OrderNotCancellable(InvalidState):
     """The order is {state} and cannot be cancelled."""
 

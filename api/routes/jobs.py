@@ -13,7 +13,7 @@ from litestar.params import FromPath, QueryParameter
 from msgspec import Struct
 from sqlalchemy import Row
 
-from api.conditions import IfNoneMatch, Prefer, has_seen, preferred_wait_s
+from api.conditions import IfNoneMatch, Prefer, entity_tag, has_seen, preferred_wait_s
 from api.envelope import Page, Success
 from api.job_news import JobNews
 from api.leaving import leaving
@@ -31,8 +31,8 @@ StateFilter = Annotated[State | None, QueryParameter(name="state", required=Fals
 ParentFilter = Annotated[UUID | None, QueryParameter(name="parentId", required=False)]
 KindFilter = Annotated[str | None, QueryParameter(name="kind", required=False, max_length=100)]
 
-#: What the answer depends on, for caches on the way.
-_VARY = "Authorization, X-API-Key, Prefer"
+#: What the answer depends on besides who asks.
+_VARY = "Prefer"
 #: What a caller may know of an error. The rest is the operators': messages can carry what is not the caller's to see.
 _ERRORS = {
     JobState.DEAD: "The job gave up; an operator can replay it.",
@@ -154,7 +154,7 @@ async def get_one_job(
     if wait_s and _is_worth_waiting_for(job, if_none_match):
         news.refuse_if_full(request.user.tenant_id)
         job = await _wait(news, request, job, if_none_match, wait_s)
-    return _monitor(job, if_none_match, wait_s)
+    return _monitor(job, wait_s)
 
 
 async def read_job(database: TenantDatabase, tenant_id: UUID, job_id: UUID) -> Row[Any]:
@@ -188,16 +188,13 @@ async def _wait(
 def _entity_tag(job: Row[Any]) -> str:
     """The version of the row; a result expires in between."""
     expired = job.result is not None and readable_result(job, datetime.now(UTC)) is None
-    return f'"{job.version}-expired"' if expired else f'"{job.version}"'
+    return entity_tag(job.version, "expired" if expired else None)
 
 
-def _monitor(job: Row[Any], if_none_match: str | None, wait_s: int | None) -> Response[Any]:
-    tag = _entity_tag(job)
-    headers = {"ETag": tag, "Cache-Control": "private, no-cache", "Vary": _VARY}
+def _monitor(job: Row[Any], wait_s: int | None) -> Response[Success[JobView]]:
+    headers = {"ETag": _entity_tag(job), "Vary": _VARY}
     if wait_s is not None:
         headers["Preference-Applied"] = f"wait={wait_s}"
-    if has_seen(if_none_match, tag):
-        return Response(None, status_code=304, headers=headers)
     shown = show_job(job)
     return Response(Success(data=shown), headers=headers if shown.done else {**headers, "Retry-After": "1"})
 

@@ -12,6 +12,7 @@ from msgspec import Meta, Struct
 from sqlalchemy import Connection, Row
 
 from api.bodies import Body, Currency, Email, Sku
+from api.conditions import IfMatch, entity_tag, versions_seen
 from api.envelope import Page, Success
 from api.ingress import Ingress
 from api.once import Once, request_hash
@@ -158,7 +159,7 @@ def get_orders(
 @get("/{order_id:str}", summary="Read an order", permission=ORDERS_READ, sync_to_thread=True)
 def get_one_order(
     order_id: FromPath[UUID], caller: NamedDependency[Caller], database: NamedDependency[TenantDatabase]
-) -> Success[OrderDetail]:
+) -> Response[Success[OrderDetail]]:
     """The order with the timeline of its jobs."""
     with database.connect() as connection:
         order = get_order(connection, caller.tenant_id, order_id)
@@ -167,7 +168,8 @@ def get_one_order(
         jobs = list(reversed(list_jobs(connection, caller.tenant_id, wanted, limit=_MOST_JOBS_SHOWN)))
         attempts = attempts_of(connection, [job.id for job in jobs])
     timeline = [TimelineJob(show_job(job), [show_attempt(row) for row in attempts[job.id]]) for job in jobs]
-    return Success(data=OrderDetail(show_order(order, lines), timeline))
+    headers = {"ETag": entity_tag(order.version, timeline)}
+    return Response(Success(data=OrderDetail(show_order(order, lines), timeline)), headers=headers)
 
 
 @get("/{order_id:str}/jobs", summary="List an order's jobs", permission=ORDERS_READ, sync_to_thread=True)
@@ -195,11 +197,12 @@ def cancel_order(
     order_id: FromPath[UUID],
     once: NamedDependency[Once],
     bell: NamedDependency[RelayBell],
+    if_match: IfMatch = None,
 ) -> Response[Success[JobView]]:
     """A job frees what the order holds and cancels it. 409 once the order was rejected, has failed, or is closed."""
 
     def cancel(tx: Connection) -> Response[Success[JobView]]:
-        job = request_cancel(tx, request.user.tenant_id, order_id, trace_context(request))
+        job = request_cancel(tx, request.user.tenant_id, order_id, trace_context(request), versions_seen(if_match))
         return _queued(get_job(tx, request.user.tenant_id, job.id))
 
     answer = once.answer(None, cancel)
@@ -219,11 +222,12 @@ def complete_order(
     order_id: FromPath[UUID],
     once: NamedDependency[Once],
     bell: NamedDependency[RelayBell],
+    if_match: IfMatch = None,
 ) -> Response[Success[JobView]]:
     """The goods are shipped: a job takes them off the shelf and completes the order. 409 unless it is confirmed."""
 
     def complete(tx: Connection) -> Response[Success[JobView]]:
-        job = request_completion(tx, request.user.tenant_id, order_id, trace_context(request))
+        job = request_completion(tx, request.user.tenant_id, order_id, trace_context(request), versions_seen(if_match))
         return _queued(get_job(tx, request.user.tenant_id, job.id))
 
     answer = once.answer(None, complete)

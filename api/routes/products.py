@@ -12,6 +12,7 @@ from msgspec import Meta, Struct
 from sqlalchemy import Connection, Row
 
 from api.bodies import Body, Currency, Name, Sku
+from api.conditions import entity_tag
 from api.envelope import Page, Success
 from api.once import Once
 from api.pages import DEFAULT_LIMIT, Cursor, Limit, page, start_id
@@ -99,10 +100,11 @@ def get_products(
 @get("/{product_id:str}", summary="Read a product", permission=PRODUCTS_READ, sync_to_thread=True)
 def get_one_product(
     product_id: FromPath[UUID], caller: NamedDependency[Caller], database: NamedDependency[TenantDatabase]
-) -> Success[ProductView]:
+) -> Response[Success[ProductView]]:
     """One product with its stock."""
     with database.connect() as connection:
-        return Success(data=_show(get_product(connection, caller.tenant_id, product_id)))
+        row = get_product(connection, caller.tenant_id, product_id)
+    return Response(Success(data=_show(row)), headers={"ETag": _entity_tag(row)})
 
 
 @post(
@@ -129,8 +131,12 @@ def post_adjustment(
 
 
 def _created(row: Row[Any]) -> Response[Success[ProductView]]:
-    headers = {"Location": f"/api/v1/products/{row.id}"}
+    headers = {"Location": f"/api/v1/products/{row.id}", "ETag": _entity_tag(row)}
     return Response(Success(data=_show(row)), status_code=201, headers=headers)
+
+
+def _entity_tag(row: Row[Any]) -> str:
+    return entity_tag(row.version, [row.on_hand, row.reserved])  # stock moves without its product
 
 
 def _minor(product: NewProduct) -> int:

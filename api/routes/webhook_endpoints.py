@@ -11,6 +11,7 @@ from msgspec import Meta, Struct
 from sqlalchemy import Connection, Row
 
 from api.bodies import Body
+from api.conditions import IfMatch, entity_tag, versions_seen
 from api.envelope import Page, Success
 from api.once import Once
 from api.pages import DEFAULT_LIMIT, Cursor, Limit, page, start_id
@@ -87,6 +88,7 @@ def post_endpoint(
             row.id, row.url, list(row.event_types), "enabled", row.version, row.created_at, secret_text(secret)
         )
         headers = {"Location": f"/api/v1/webhook-endpoints/{row.id}", "Cache-Control": "no-store"}
+        headers["ETag"] = entity_tag(row.version)
         return Response(Success(data=shown), status_code=201, headers=headers)
 
     return once.answer(data, create)
@@ -109,19 +111,23 @@ def get_endpoints(
 @get("/{endpoint_id:str}", summary="Read a webhook endpoint", permission=WEBHOOKS_READ, sync_to_thread=True)
 def get_one_endpoint(
     endpoint_id: FromPath[UUID], caller: NamedDependency[Caller], database: NamedDependency[TenantDatabase]
-) -> Success[EndpointView]:
+) -> Response[Success[EndpointView]]:
     """One endpoint, without its secret."""
     with database.connect() as connection:
-        return Success(data=_show(get_endpoint(connection, caller.tenant_id, endpoint_id)))
+        row = get_endpoint(connection, caller.tenant_id, endpoint_id)
+    return Response(Success(data=_show(row)), headers={"ETag": entity_tag(row.version)})
 
 
 @delete("/{endpoint_id:str}", summary="Delete a webhook endpoint", permission=WEBHOOKS_WRITE, sync_to_thread=True)
 def delete_one_endpoint(
-    endpoint_id: FromPath[UUID], caller: NamedDependency[Caller], database: NamedDependency[TenantDatabase]
+    endpoint_id: FromPath[UUID],
+    caller: NamedDependency[Caller],
+    database: NamedDependency[TenantDatabase],
+    if_match: IfMatch = None,
 ) -> None:
     """204: the endpoint is gone, and what still waited for it is cancelled."""
     with database.begin() as tx:
-        delete_endpoint(tx, caller.tenant_id, endpoint_id)
+        delete_endpoint(tx, caller.tenant_id, endpoint_id, versions_seen(if_match))
 
 
 def _check(endpoint: NewEndpoint, settings: Settings) -> None:

@@ -5,7 +5,7 @@ confirmed -> cancelled | completed             by the release or the shipment a 
 failed -> cancelled                            by a release asked for while the order was undecided
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from uuid import UUID
 
 from sqlalchemy import Connection, select, text
@@ -16,6 +16,7 @@ from domain.events import Occurrence, publish
 from domain.job_kinds import ReleaseInventory, ShipInventory
 from domain.jobs.outbox import NewJob, enqueue, new_job
 from domain.tables.orders import orders
+from domain.versions import check_version
 
 _FAIL = text(
     """
@@ -41,33 +42,49 @@ def fail_if_accepted(tx: Connection, reasons: Mapping[UUID, str]) -> None:
     )
 
 
-def request_cancel(tx: Connection, tenant_id: UUID, order_id: UUID, trace_context: str | None = None) -> NewJob:
+def request_cancel(
+    tx: Connection,
+    tenant_id: UUID,
+    order_id: UUID,
+    trace_context: str | None = None,
+    seen: Collection[int] | None = None,
+) -> NewJob:
     """A job is enqueued that frees what the order holds and cancels it; an undecided order is decided first.
 
-    Raises NotFound, or OrderNotCancellable when it was rejected, has failed, or is closed.
+    Raises NotFound, VersionConflict when it is at no version that was `seen`, or OrderNotCancellable when it was
+    rejected, has failed, or is closed.
     """
-    status = _lock_status(tx, tenant_id, order_id)
+    status = _lock_status(tx, tenant_id, order_id, seen)
     if status not in {"accepted", "confirmed"}:
         raise OrderNotCancellable(state=status)
     return _enqueue_for(tx, ReleaseInventory(order_id), tenant_id, order_id, trace_context)
 
 
-def request_completion(tx: Connection, tenant_id: UUID, order_id: UUID, trace_context: str | None = None) -> NewJob:
+def request_completion(
+    tx: Connection,
+    tenant_id: UUID,
+    order_id: UUID,
+    trace_context: str | None = None,
+    seen: Collection[int] | None = None,
+) -> NewJob:
     """A job is enqueued that takes what the order holds off the shelf and completes it.
 
-    Raises NotFound, or InvalidState unless the order is confirmed.
+    Raises NotFound, VersionConflict when it is at no version that was `seen`, or InvalidState unless the order is
+    confirmed.
     """
-    status = _lock_status(tx, tenant_id, order_id)
+    status = _lock_status(tx, tenant_id, order_id, seen)
     if status != "confirmed":
         raise InvalidState(resource="The order", state=status, verb="completed")
     return _enqueue_for(tx, ShipInventory(order_id), tenant_id, order_id, trace_context)
 
 
-def _lock_status(tx: Connection, tenant_id: UUID, order_id: UUID) -> str:
-    found = select(orders.c.status).where(orders.c.tenant_id == tenant_id, orders.c.id == order_id)
-    status: str | None = tx.execute(found.with_for_update()).scalar()
-    if status is None:
+def _lock_status(tx: Connection, tenant_id: UUID, order_id: UUID, seen: Collection[int] | None) -> str:
+    found = select(orders.c.status, orders.c.version).where(orders.c.tenant_id == tenant_id, orders.c.id == order_id)
+    order = tx.execute(found.with_for_update()).first()
+    if order is None:
         raise NotFound(resource="Order")
+    check_version("The order", order.version, seen)
+    status: str = order.status
     return status
 
 

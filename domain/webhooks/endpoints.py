@@ -1,7 +1,7 @@
 """Webhook endpoints: who wants which events, where to, and with which secrets they are signed."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -18,6 +18,7 @@ from domain.tables.webhooks import webhook_endpoints
 from domain.tenants.config import read_config
 from domain.tenants.config_rules import LEGACY_WEBHOOK_HEADERS, is_on
 from domain.vault import seal, unseal
+from domain.versions import check_version
 
 SECRET_BYTES = 32
 _QUEUE = kind_of_class(DeliverWebhook).queue
@@ -89,13 +90,18 @@ _CANCEL_DELIVERIES = text(
 )
 
 
-def delete_endpoint(tx: Connection, tenant_id: UUID, endpoint_id: UUID) -> None:
-    """The endpoint, its lane and the deliveries still waiting for it are gone; those jobs are cancelled."""
+def delete_endpoint(tx: Connection, tenant_id: UUID, endpoint_id: UUID, seen: Collection[int] | None = None) -> None:
+    """The endpoint, its lane and the deliveries still waiting for it are gone; those jobs are cancelled.
+
+    Raises NotFound, or VersionConflict when it is at no version that was `seen`.
+    """
     c = webhook_endpoints.c
     it = (c.tenant_id == tenant_id) & (c.id == endpoint_id)
     # From here on nobody adds a delivery; the row goes last, since the lane is this tenant's as long as it is there.
-    if tx.execute(select(c.id).where(it).with_for_update()).first() is None:
+    row = tx.execute(select(c.version).where(it).with_for_update()).first()
+    if row is None:
         raise NotFound(resource="Webhook endpoint")
+    check_version("The webhook endpoint", row.version, seen)
     lane = endpoint_lane(endpoint_id)
     tx.execute(_LOCK_OBLIGATIONS, {"lane": lane})
     tx.execute(_CANCEL_DELIVERIES, {"lane": lane})

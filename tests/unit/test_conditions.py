@@ -1,8 +1,8 @@
-"""Prefer and If-None-Match, read as RFC 7240 and RFC 9110 say."""
+"""Prefer, If-None-Match and If-Match, read as RFC 7240 and RFC 9110 say."""
 
 import pytest
 
-from api.conditions import LONGEST_WAIT_S, has_seen, preferred_wait_s
+from api.conditions import LONGEST_WAIT_S, entity_tag, has_seen, preferred_wait_s, versions_seen
 
 
 @pytest.mark.parametrize(
@@ -52,3 +52,35 @@ def test_the_first_well_formed_wait_counts_up_to_the_longest(lines: list[str], s
 )
 def test_an_entity_tag_is_compared_weakly(header: str | None, seen: bool) -> None:
     assert has_seen(header, '"3"') == seen
+
+
+def test_an_entity_tag_says_its_version_and_what_is_shown_beside_the_row() -> None:
+    assert entity_tag(3) == '"3"'
+    tags = {entity_tag(3, [1, 0]), entity_tag(3, [1, 1]), entity_tag(4, [1, 0]), entity_tag(3, [1, 0])}
+    assert len(tags) == 3
+    assert {version for tag in tags for version in versions_seen(tag) or ()} == {3, 4}
+
+
+@pytest.mark.parametrize(
+    ("header", "versions"),
+    [
+        (None, None),
+        (" * ", None),
+        ('"3"', {3}),
+        ('"3.0123456789abcdef"', {3}),
+        ('"3" , "12"', {3, 12}),
+        ('W/"3"', set()),
+        ('W/"3", "4"', {4}),
+        ("3", set()),
+        ("", set()),
+        ('"0"', set()),
+        ('"3x"', set()),
+        ('"-3"', set()),
+        ('"3.x"', set()),
+        ('"99999999999"', set()),
+        ('"\u0663"', set()),
+        ('"3", *', {3}),
+    ],
+)
+def test_what_may_be_changed_is_compared_strongly(header: str | None, versions: set[int] | None) -> None:
+    assert versions_seen(header) == versions
