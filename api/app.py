@@ -26,6 +26,7 @@ from api.media_type import JsonOnly
 from api.observe import Api
 from api.once import once
 from api.openapi import describe
+from api.pages import listing
 from api.readiness import Readiness
 from api.relay_bell import RelayBell
 from api.routes import auth, dead_letters, errors, job_events, jobs, orders, products, reports, users, webhook_endpoints
@@ -103,6 +104,7 @@ def create_app(settings: Settings, schema: str | None = None) -> Litestar:
             "settings": _always(settings),
             "store": _always(store),
             "gauges": _always(gauges),
+            "listing": Provide(listing, sync_to_thread=False),
             "once": Provide(once, sync_to_thread=False),
         },
         exception_handlers={HTTPException: answer_error, Exception: answer_error},

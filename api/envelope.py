@@ -30,14 +30,20 @@ class Success(Struct, Generic[Data], rename="camel", omit_defaults=True, kw_only
 
 
 class Pagination(Struct, rename="camel"):
-    """Where the next page starts: send `nextCursor` back as `cursor`."""
+    """Where the next page starts: send `nextCursor` back as `cursor`. From `page` on of numbered pages only."""
 
     next_cursor: str | None
     has_more: bool
+    page: int | UnsetType = UNSET
+    limit: int | UnsetType = UNSET
+    total: int | UnsetType = UNSET
+    total_pages: int | UnsetType = UNSET
+    has_next: bool | UnsetType = UNSET
+    has_prev: bool | UnsetType = UNSET
 
 
 class Page(Struct, Generic[Data], rename="camel", kw_only=True):
-    """A page of a list, newest first."""
+    """A page of a list."""
 
     success: bool = True
     data: list[Data]

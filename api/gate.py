@@ -3,6 +3,7 @@
 Litestar alone ignores unknown parameters, and converts inside a body: it takes "5" for 5 and 1 for a date.
 """
 
+from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
@@ -11,6 +12,7 @@ from litestar.enums import ParamType
 from litestar.exceptions import ValidationException
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import ParameterKwarg
+from litestar.typing import FieldDefinition
 
 from api.requests import refuse
 from api.violations import violations_of
@@ -27,13 +29,24 @@ async def admit(request: Request[Any, Any, Any]) -> None:
 
 @cache
 def _declared(handler: HTTPRouteHandler) -> frozenset[str]:
-    fields = handler.parsed_fn_signature.parameters.items()
-    known = [(name, field.kwarg_definition) for name, field in fields]
+    known = [(name, field.kwarg_definition) for name, field in _parameters(handler)]
     return frozenset(
         kwarg.name or name
         for name, kwarg in known
         if isinstance(kwarg, ParameterKwarg) and kwarg.param_type is ParamType.QUERY
     )
+
+
+def _parameters(handler: HTTPRouteHandler) -> Iterator[tuple[str, FieldDefinition]]:
+    """Those of the handler, and of what it depends on."""
+    providers = handler.resolve_dependencies()
+    waiting = list(handler.parsed_fn_signature.parameters.items())
+    while waiting:
+        name, field = waiting.pop()
+        if provider := providers.get(name):
+            waiting.extend(provider.parsed_fn_signature.parameters.items())
+        else:
+            yield name, field
 
 
 def _refuse_parameters(request: Request[Any, Any, Any], declared: frozenset[str]) -> None:

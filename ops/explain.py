@@ -16,6 +16,7 @@ from uuid import UUID
 import msgspec
 from sqlalchemy import Connection, Engine, event, text
 
+from domain.catalogue.products import list_products
 from domain.database import connect
 from domain.ids import new_id
 from domain.jobs.attempts import ClaimedJob, start_if_due
@@ -24,7 +25,9 @@ from domain.jobs.due import due_rows, new_flows
 from domain.jobs.finish import finish_if_held, plain_finish_of
 from domain.jobs.queries import JobFilter, list_jobs
 from domain.orders.queries import list_orders
+from domain.stretch import Stretch
 from domain.tenants.tenants import ensure_tenant
+from domain.webhooks.endpoints import list_endpoints
 from ops.migrate import upgrade
 from ops.stack import Stack
 
@@ -54,15 +57,22 @@ def _finish(tx: Connection, tenant_id: UUID) -> object:
     return finish_if_held(tx, [plain_finish_of(job) for job in _claim(tx, tenant_id)])
 
 
+_NEWEST, _OLDEST = Stretch(51), Stretch(51, oldest_first=True)
 CASES = [
-    Case("list orders", lambda tx, tenant: list_orders(tx, tenant, status=None, after=None, limit=51)),
-    Case("list jobs", lambda tx, tenant: list_jobs(tx, tenant, JobFilter(), limit=51)),
-    Case("list jobs of one state", lambda tx, tenant: list_jobs(tx, tenant, JobFilter(state="dead"), limit=51)),
+    Case("list orders", lambda tx, tenant: list_orders(tx, tenant, _NEWEST)),
+    Case("list orders, the oldest first", lambda tx, tenant: list_orders(tx, tenant, _OLDEST)),
+    Case("list jobs", lambda tx, tenant: list_jobs(tx, tenant, JobFilter(), _NEWEST)),
+    Case("list jobs, the oldest first", lambda tx, tenant: list_jobs(tx, tenant, JobFilter(), _OLDEST)),
+    Case("list jobs of one state", lambda tx, tenant: list_jobs(tx, tenant, JobFilter(state="dead"), _NEWEST)),
+    Case("list products", lambda tx, tenant: list_products(tx, tenant, _NEWEST)),
+    Case("list products, the oldest first", lambda tx, tenant: list_products(tx, tenant, _OLDEST)),
+    Case("search products by name", lambda tx, tenant: list_products(tx, tenant, _NEWEST, search="99")),
+    Case("list webhook endpoints", lambda tx, tenant: list_endpoints(tx, tenant, _NEWEST)),
     Case("the relay's search for new flows", lambda tx, _tenant: new_flows(tx, [], 64)),
     Case("the relay's look at what is due", _read_heads),
     Case("a worker's claim of a bundle of 100", _claim),
     Case("a worker's finish of a bundle of 100", _finish),
-    Case("open dead letters", lambda tx, tenant: find_dead_letters(tx, DeadLetterFilter(tenant_id=tenant), 51)),
+    Case("open dead letters", lambda tx, tenant: find_dead_letters(tx, DeadLetterFilter(tenant_id=tenant), _NEWEST)),
 ]
 
 _SEED = [
@@ -94,6 +104,16 @@ _SEED = [
     SELECT uuidv7(), t.ids[1 + n % cardinality(t.ids)], uuidv7(), 'email.order_confirmed', md5(CAST(n % 50 AS text)),
            'attempts', '{}', 'replayed'
       FROM generate_series(1, :rows * 98 / 100) AS n, (SELECT CAST(:tenants AS uuid[]) AS ids) AS t
+    """,
+    """
+    INSERT INTO products (id, tenant_id, sku, name, price, currency)
+    SELECT uuidv7(), t.ids[1 + n % cardinality(t.ids)], 'SKU-' || n, 'Mug ' || n, 100, 'USD'
+      FROM generate_series(1, :rows) AS n, (SELECT CAST(:tenants AS uuid[]) AS ids) AS t
+    """,
+    "INSERT INTO stock (tenant_id, sku, on_hand) SELECT tenant_id, sku, 10 FROM products",
+    """
+    INSERT INTO webhook_endpoints (id, tenant_id, url, event_types, secrets)
+    SELECT id, tenant_id, 'https://example.com/' || sku, '{}', '{}' FROM products
     """,
     "ANALYZE",
 ]
@@ -153,8 +173,8 @@ def main() -> None:
 _HEADING = """# How the statements that must stay fast are run
 
 Written by `python -m ops.explain > docs/operations/explain.md`, on a server of its own with {rows:,} orders, {rows:,}
-jobs (half of them wait in the outbox) and {rows:,} dead letters of {tenants} tenants. Each plan is that of the
-statement as the domain runs it, the second time; long lists of ids are cut. On a running system, put
+jobs (half of them wait in the outbox), dead letters, products and endpoints each, of {tenants} tenants. Each plan is
+that of the statement as the domain runs it, the second time; long lists of ids are cut. On a running system, put
 `EXPLAIN (ANALYZE, COSTS OFF, BUFFERS OFF)` before a statement in `psql "$DATABASE_URL"`, within `BEGIN; ...; ROLLBACK;`
 for those that write."""
 _IDS = re.compile(r"'\{[0-9a-f-]{36},[^']*\}'::uuid\[\]")

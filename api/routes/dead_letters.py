@@ -4,14 +4,14 @@ from datetime import datetime
 from typing import Annotated, Any
 from uuid import UUID
 
-from litestar import Router, get
+from litestar import Response, Router, get
 from litestar.di import NamedDependency
 from litestar.params import FromPath, QueryParameter
 from msgspec import Struct
 from sqlalchemy import Row
 
 from api.envelope import Page, Success
-from api.pages import DEFAULT_LIMIT, Cursor, Limit, page, start_id
+from api.pages import Listing
 from api.tenant_database import TenantDatabase
 from domain.jobs.dead_letters import DeadLetterFilter, find_dead_letters, get_dead_letter
 from domain.tenants.callers import Caller
@@ -41,17 +41,16 @@ class DeadLetterView(Struct, rename="camel"):
 def get_dead_letters(
     caller: NamedDependency[Caller],
     database: NamedDependency[TenantDatabase],
-    limit: Limit = DEFAULT_LIMIT,
-    cursor: Cursor = None,
+    listing: NamedDependency[Listing],
     kind: Kind = None,
     resolved: Resolved = None,
-) -> Page[DeadLetterView]:
-    """The tenant's dead letters, newest first."""
-    start = start_id(cursor, "dead-letters", kind, resolved)
+) -> Response[Page[DeadLetterView]]:
+    """The tenant's dead letters."""
+    stretch = listing.stretch()
     wanted = DeadLetterFilter(tenant_id=caller.tenant_id, kind=kind, resolved=resolved)
     with database.connect() as connection:
-        rows = find_dead_letters(connection, wanted, after=start, limit=limit + 1)
-    return page(rows, limit, _show, "dead-letters", kind, resolved)
+        rows = find_dead_letters(connection, wanted, stretch)
+    return listing.page(rows, _show)
 
 
 @get("/{dead_letter_id:str}", summary="Read a dead letter", permission=DEAD_LETTERS_READ, sync_to_thread=True)

@@ -17,7 +17,7 @@ from api.conditions import IfNoneMatch, Prefer, entity_tag, has_seen, preferred_
 from api.envelope import Page, Success
 from api.job_news import JobNews
 from api.leaving import leaving
-from api.pages import DEFAULT_LIMIT, Cursor, Limit, page, start_id
+from api.pages import Listing
 from api.tenant_database import TenantDatabase
 from domain import aftermath
 from domain.jobs.queries import JobFilter, get_job, list_jobs
@@ -118,18 +118,17 @@ def show_job(job: Row[Any]) -> JobView:
 def get_jobs(
     caller: NamedDependency[Caller],
     database: NamedDependency[TenantDatabase],
-    limit: Limit = DEFAULT_LIMIT,
-    cursor: Cursor = None,
+    listing: NamedDependency[Listing],
     in_state: StateFilter = None,
     kind: KindFilter = None,
     parent_id: ParentFilter = None,
-) -> Page[JobView]:
-    """The tenant's jobs, newest first."""
-    start = start_id(cursor, "jobs", in_state, kind, parent_id)
+) -> Response[Page[JobView]]:
+    """The tenant's jobs."""
+    stretch = listing.stretch()
     with database.connect() as connection:
         wanted = JobFilter(state=in_state, kind=kind, parent_id=parent_id)
-        rows = list_jobs(connection, caller.tenant_id, wanted, after=start, limit=limit + 1)
-    return page(rows, limit, show_job, "jobs", in_state, kind, parent_id)
+        rows = list_jobs(connection, caller.tenant_id, wanted, stretch)
+    return listing.page(rows, show_job)
 
 
 @get(

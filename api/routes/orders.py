@@ -16,7 +16,7 @@ from api.conditions import IfMatch, entity_tag, versions_seen
 from api.envelope import Page, Success
 from api.ingress import Ingress
 from api.once import Once, request_hash
-from api.pages import DEFAULT_LIMIT, Cursor, Limit, page, position, start_id
+from api.pages import Listing
 from api.relay_bell import RelayBell
 from api.requests import IdempotencyKey, idempotency_key, refuse, trace_context
 from api.routes.jobs import JobView, State, show_job
@@ -29,6 +29,7 @@ from domain.jobs.queries import JobFilter, attempts_of, get_job, list_jobs
 from domain.orders.intake import AcceptedOrder, IntakeLine, IntakeOrder
 from domain.orders.queries import get_order, lines_of, list_orders
 from domain.orders.transitions import request_cancel, request_completion
+from domain.stretch import Stretch
 from domain.tenants.callers import Caller
 from domain.tenants.permission_rules import ORDERS_READ, ORDERS_WRITE
 from ops.telemetry import IDEMPOTENCY
@@ -136,24 +137,15 @@ def _accepted(accepted: AcceptedOrder) -> Response[Success[Accepted]]:
 def get_orders(
     caller: NamedDependency[Caller],
     database: NamedDependency[TenantDatabase],
-    limit: Limit = DEFAULT_LIMIT,
-    cursor: Cursor = None,
+    listing: NamedDependency[Listing],
     status: StatusFilter = None,
-) -> Page[OrderView]:
-    """The tenant's orders, newest first."""
-    start = position(cursor, "orders", status)
-    after = (start.at, start.id) if start and start.at else None
+) -> Response[Page[OrderView]]:
+    """The tenant's orders."""
+    stretch = listing.stretch(timed=True)
     with database.connect() as connection:
-        rows = list_orders(connection, caller.tenant_id, status=status, after=after, limit=limit + 1)
+        rows = list_orders(connection, caller.tenant_id, stretch, status=status)
         lines = lines_of(connection, caller.tenant_id, [row.id for row in rows])
-    return page(
-        rows,
-        limit,
-        lambda row: show_order(row, lines[row.id]),
-        "orders",
-        status,
-        at=lambda row: row.created_at,
-    )
+    return listing.page(rows, lambda row: show_order(row, lines[row.id]), at=lambda row: row.created_at)
 
 
 @get("/{order_id:str}", summary="Read an order", permission=ORDERS_READ, sync_to_thread=True)
@@ -164,8 +156,8 @@ def get_one_order(
     with database.connect() as connection:
         order = get_order(connection, caller.tenant_id, order_id)
         lines = lines_of(connection, caller.tenant_id, [order_id])[order_id]
-        wanted = JobFilter(order_id=order_id)
-        jobs = list(reversed(list_jobs(connection, caller.tenant_id, wanted, limit=_MOST_JOBS_SHOWN)))
+        newest = Stretch(_MOST_JOBS_SHOWN)
+        jobs = list(reversed(list_jobs(connection, caller.tenant_id, JobFilter(order_id=order_id), newest)))
         attempts = attempts_of(connection, [job.id for job in jobs])
     timeline = [TimelineJob(show_job(job), [show_attempt(row) for row in attempts[job.id]]) for job in jobs]
     headers = {"ETag": entity_tag(order.version, timeline)}
@@ -177,16 +169,14 @@ def get_order_jobs(
     order_id: FromPath[UUID],
     caller: NamedDependency[Caller],
     database: NamedDependency[TenantDatabase],
-    limit: Limit = DEFAULT_LIMIT,
-    cursor: Cursor = None,
-) -> Page[JobView]:
-    """The jobs that the order caused, newest first."""
-    start = start_id(cursor, "order-jobs", order_id)
+    listing: NamedDependency[Listing],
+) -> Response[Page[JobView]]:
+    """The jobs that the order caused."""
+    stretch = listing.stretch()
     with database.connect() as connection:
         get_order(connection, caller.tenant_id, order_id)
-        wanted = JobFilter(order_id=order_id)
-        rows = list_jobs(connection, caller.tenant_id, wanted, after=start, limit=limit + 1)
-    return page(rows, limit, show_job, "order-jobs", order_id)
+        rows = list_jobs(connection, caller.tenant_id, JobFilter(order_id=order_id), stretch)
+    return listing.page(rows, show_job)
 
 
 @post(

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from litestar import Response, Router, get, post
 from litestar.di import NamedDependency
-from litestar.params import FromPath, JSONBody
+from litestar.params import FromPath, JSONBody, QueryParameter
 from msgspec import Meta, Struct
 from sqlalchemy import Connection, Row
 
@@ -15,16 +15,20 @@ from api.bodies import Body, Currency, Name, Sku
 from api.conditions import entity_tag
 from api.envelope import Page, Success
 from api.once import Once
-from api.pages import DEFAULT_LIMIT, Cursor, Limit, page, start_id
+from api.pages import Listing, PageNumber
 from api.requests import refuse
 from api.tenant_database import TenantDatabase
-from domain.catalogue.products import create_product, get_product, list_products
+from domain.catalogue.products import count_products, create_product, get_product, list_products
 from domain.errors import Violation
 from domain.inventory.stock import adjust_stock
 from domain.money_rules import to_major, to_minor
 from domain.tenants.callers import Caller
 from domain.tenants.permission_rules import PRODUCTS_READ, PRODUCTS_WRITE
 
+Search = Annotated[
+    str | None,
+    QueryParameter(min_length=1, max_length=100, required=False, description="A part of the name, in any case"),
+]
 Units = Annotated[int, Meta(ge=0, le=1_000_000_000)]
 Delta = Annotated[int, Meta(ge=-1_000_000_000, le=1_000_000_000)]
 Price = Annotated[float, Meta(ge=0, le=1_000_000_000)]
@@ -87,14 +91,20 @@ def post_product(
 def get_products(
     caller: NamedDependency[Caller],
     database: NamedDependency[TenantDatabase],
-    limit: Limit = DEFAULT_LIMIT,
-    cursor: Cursor = None,
-) -> Page[ProductView]:
-    """The tenant's products with their stock, newest first."""
-    start = start_id(cursor, "products")
+    listing: NamedDependency[Listing],
+    page: PageNumber = None,
+    search: Search = None,
+) -> Response[Page[ProductView]]:
+    """The tenant's products with their stock, by cursor or by the number of a page."""
+    if page is None:
+        stretch = listing.stretch()
+        with database.connect() as connection:
+            return listing.page(list_products(connection, caller.tenant_id, stretch, search=search), _show)
+    stretch, before = listing.numbered_stretch(page)
     with database.connect() as connection:
-        rows = list_products(connection, caller.tenant_id, after=start, limit=limit + 1)
-    return page(rows, limit, _show, "products")
+        rows = list_products(connection, caller.tenant_id, stretch, search=search, before=before)
+        total = count_products(connection, caller.tenant_id, search=search)
+    return listing.numbered_page(page, total, rows, _show)
 
 
 @get("/{product_id:str}", summary="Read a product", permission=PRODUCTS_READ, sync_to_thread=True)

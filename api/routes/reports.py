@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Row
 from api.bodies import Body
 from api.envelope import Page, Success
 from api.once import Once
-from api.pages import DEFAULT_LIMIT, Cursor, Limit, page, start_id
+from api.pages import Listing
 from api.relay_bell import RelayBell
 from api.requests import refuse, trace_context
 from api.tenant_database import TenantDatabase
@@ -82,14 +82,13 @@ def post_report(
 def get_reports(
     caller: NamedDependency[Caller],
     database: NamedDependency[TenantDatabase],
-    limit: Limit = DEFAULT_LIMIT,
-    cursor: Cursor = None,
-) -> Page[ReportView]:
-    """The tenant's reports, newest first."""
-    start = start_id(cursor, "reports")
+    listing: NamedDependency[Listing],
+) -> Response[Page[ReportView]]:
+    """The tenant's reports."""
+    stretch = listing.stretch()
     with database.connect() as connection:
-        rows = list_reports(connection, caller.tenant_id, after=start, limit=limit + 1)
-    return page(rows, limit, _show, "reports")
+        rows = list_reports(connection, caller.tenant_id, stretch)
+    return listing.page(rows, _show)
 
 
 @get("/{report_id:str}", summary="Read a report", permission=REPORTS_READ, sync_to_thread=True)

@@ -14,7 +14,7 @@ from api.bodies import Body
 from api.conditions import IfMatch, entity_tag, versions_seen
 from api.envelope import Page, Success
 from api.once import Once
-from api.pages import DEFAULT_LIMIT, Cursor, Limit, page, start_id
+from api.pages import Listing
 from api.requests import refuse
 from api.tenant_database import TenantDatabase
 from domain.errors import Violation
@@ -98,14 +98,13 @@ def post_endpoint(
 def get_endpoints(
     caller: NamedDependency[Caller],
     database: NamedDependency[TenantDatabase],
-    limit: Limit = DEFAULT_LIMIT,
-    cursor: Cursor = None,
-) -> Page[EndpointView]:
-    """The tenant's endpoints, newest first."""
-    start = start_id(cursor, "webhook-endpoints")
+    listing: NamedDependency[Listing],
+) -> Response[Page[EndpointView]]:
+    """The tenant's endpoints."""
+    stretch = listing.stretch()
     with database.connect() as connection:
-        rows = list_endpoints(connection, caller.tenant_id, after=start, limit=limit + 1)
-    return page(rows, limit, _show, "webhook-endpoints")
+        rows = list_endpoints(connection, caller.tenant_id, stretch)
+    return listing.page(rows, _show)
 
 
 @get("/{endpoint_id:str}", summary="Read a webhook endpoint", permission=WEBHOOKS_READ, sync_to_thread=True)

@@ -4,12 +4,13 @@ from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, Row, Select, insert, select
+from sqlalchemy import ColumnElement, Connection, Row, Select, func, insert, select
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from domain.errors import DuplicateResource, NotFound
 from domain.ids import new_id
 from domain.inventory.stock import Movement, move_stock
+from domain.stretch import Stretch
 from domain.tables.catalogue import products
 from domain.tables.inventory import stock
 
@@ -49,7 +50,23 @@ def get_product(tx: Connection, tenant_id: UUID, product_id: UUID) -> Row[Any]:
     return row
 
 
-def list_products(tx: Connection, tenant_id: UUID, *, after: UUID | None, limit: int) -> Sequence[Row[Any]]:
-    """Products with their stock, newest first, those before the id `after`."""
-    query = _WITH_STOCK.where(products.c.tenant_id == tenant_id).order_by(products.c.id.desc()).limit(limit)
-    return tx.execute(query if after is None else query.where(products.c.id < after)).all()
+def list_products(
+    tx: Connection, tenant_id: UUID, stretch: Stretch, *, search: str | None = None, before: int = 0
+) -> Sequence[Row[Any]]:
+    """A stretch of the products by id, with their stock: those that have `search` in their names, but the first ones.
+
+    How many are left out so is `before`.
+    """
+    query = _WITH_STOCK.where(products.c.tenant_id == tenant_id, *_named(search)).offset(before)
+    return tx.execute(stretch.of(query, products.c.id)).all()
+
+
+def count_products(tx: Connection, tenant_id: UUID, *, search: str | None = None) -> int:
+    """How many products have `search` in their names."""
+    count = select(func.count()).select_from(products)
+    return tx.execute(count.where(products.c.tenant_id == tenant_id, *_named(search))).scalar_one()
+
+
+def _named(search: str | None) -> list[ColumnElement[bool]]:
+    """Taken as it is written: `%` and `_` mean themselves."""
+    return [] if search is None else [products.c.name.icontains(search, autoescape=True)]

@@ -20,6 +20,7 @@ from domain.jobs.groups import DISCARDED, REPLAYED, Count, children_of
 from domain.jobs.kind import KINDS, find_kind
 from domain.jobs.outbox import NewJob, enqueue
 from domain.jobs.unique import UniqueKey, hand_over_key, take_keys
+from domain.stretch import Stretch
 from domain.tables.jobs import dead_letters
 
 
@@ -33,12 +34,9 @@ class DeadLetterFilter(msgspec.Struct, frozen=True):
     tenant_id: UUID | None = None
 
 
-def find_dead_letters(
-    tx: Connection, wanted: DeadLetterFilter, limit: int = 100, after: UUID | None = None
-) -> list[Row[Any]]:
-    """The newest dead letters that match, newest first, those before the id `after`."""
-    query = _matching(select(dead_letters), wanted).order_by(dead_letters.c.id.desc()).limit(limit)
-    return list(tx.execute(query if after is None else query.where(dead_letters.c.id < after)).all())
+def find_dead_letters(tx: Connection, wanted: DeadLetterFilter, stretch: Stretch = Stretch(100)) -> list[Row[Any]]:  # noqa: B008  # a value
+    """A stretch of the dead letters that match, by id."""
+    return list(tx.execute(stretch.of(_matching(select(dead_letters), wanted), dead_letters.c.id)).all())
 
 
 def match_dead_letters(tx: Connection, wanted: DeadLetterFilter) -> list[UUID]:

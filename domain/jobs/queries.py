@@ -12,6 +12,7 @@ from domain.errors import NotFound
 from domain.jobs.attempts import RUNNING_JOBS
 from domain.jobs.groups import CHILDREN_COLUMN
 from domain.jobs.partitions import within
+from domain.stretch import Stretch
 from domain.tables.jobs import attempts, dead_letters, jobs
 from domain.tables.outbox import leases, outbox
 
@@ -37,17 +38,15 @@ def get_job(tx: Connection, tenant_id: UUID | None, job_id: UUID) -> Row[Any]:
     return row
 
 
-def list_jobs(
-    tx: Connection, tenant_id: UUID | None, wanted: JobFilter, *, after: UUID | None = None, limit: int
-) -> Sequence[Row[Any]]:
-    """Jobs, newest first, those before the id `after`."""
-    query = _of_tenant(select(jobs), tenant_id).order_by(jobs.c.id.desc()).limit(limit)
+def list_jobs(tx: Connection, tenant_id: UUID | None, wanted: JobFilter, stretch: Stretch) -> Sequence[Row[Any]]:
+    """A stretch of the jobs that match, by id."""
+    query = _of_tenant(select(jobs), tenant_id)
     for name in wanted.__struct_fields__:
         if (value := getattr(wanted, name)) is not None:
             query = query.where(jobs.c[name] == value)
     if (table := _SHORTCUTS.get(wanted.state or "")) is not None:
         query = query.where(jobs.c.id.in_(table))
-    return tx.execute(query if after is None else query.where(jobs.c.id < after)).all()
+    return tx.execute(stretch.of(query, jobs.c.id)).all()
 
 
 # No index knows the state. Whoever waits has an outbox row, whoever runs a lease, whoever died a dead letter,

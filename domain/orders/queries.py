@@ -1,13 +1,13 @@
 """Orders as their owner reads them. Every query names the tenant."""
 
 from collections.abc import Sequence
-from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, Row, select, tuple_
+from sqlalchemy import Connection, Row, select
 
 from domain.errors import NotFound
+from domain.stretch import Stretch
 from domain.tables.orders import order_lines, orders
 
 
@@ -19,17 +19,13 @@ def get_order(tx: Connection, tenant_id: UUID, order_id: UUID) -> Row[Any]:
     return row
 
 
-def list_orders(
-    tx: Connection, tenant_id: UUID, *, status: str | None, after: tuple[datetime, UUID] | None, limit: int
-) -> Sequence[Row[Any]]:
-    """Orders, newest first, those before the (created_at, id) of `after`."""
+def list_orders(tx: Connection, tenant_id: UUID, stretch: Stretch, *, status: str | None = None) -> Sequence[Row[Any]]:
+    """A stretch of the orders by (created_at, id)."""
     c = orders.c
-    query = select(orders).where(c.tenant_id == tenant_id).order_by(c.created_at.desc(), c.id.desc()).limit(limit)
+    query = select(orders).where(c.tenant_id == tenant_id)
     if status is not None:
         query = query.where(c.status == status)
-    if after is not None:
-        query = query.where(tuple_(c.created_at, c.id) < tuple_(*after))
-    return tx.execute(query).all()
+    return tx.execute(stretch.of(query, c.created_at, c.id)).all()
 
 
 def lines_of(tx: Connection, tenant_id: UUID, order_ids: Sequence[UUID]) -> dict[UUID, list[Row[Any]]]:

@@ -13,6 +13,7 @@ from domain.events import Occurrence, publish
 from domain.ids import new_id
 from domain.job_kinds import GenerateReport
 from domain.jobs.outbox import NewJob, enqueue, new_job
+from domain.stretch import Stretch
 from domain.tables.jobs import jobs
 from domain.tables.reports import reports
 
@@ -48,10 +49,9 @@ def get_report(tx: Connection, tenant_id: UUID, report_id: UUID) -> Row[Any]:
     return row
 
 
-def list_reports(tx: Connection, tenant_id: UUID, *, after: UUID | None, limit: int) -> Sequence[Row[Any]]:
-    """Reports, newest first, those before the id `after`."""
-    query = _WITH_JOB.where(reports.c.tenant_id == tenant_id).order_by(reports.c.id.desc()).limit(limit)
-    return tx.execute(query if after is None else query.where(reports.c.id < after)).all()
+def list_reports(tx: Connection, tenant_id: UUID, stretch: Stretch) -> Sequence[Row[Any]]:
+    """A stretch of the reports by id."""
+    return tx.execute(stretch.of(_WITH_JOB.where(reports.c.tenant_id == tenant_id), reports.c.id)).all()
 
 
 _ORDERS_IN_PERIOD = text(

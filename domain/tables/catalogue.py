@@ -1,6 +1,6 @@
 """What a tenant sells: one row for each SKU."""
 
-from sqlalchemy import CheckConstraint, Table, UniqueConstraint
+from sqlalchemy import CheckConstraint, Index, Table, UniqueConstraint
 
 from domain.tables.columns import id_column, int_column, metadata, tenant_column, text_column, time_column
 
@@ -16,5 +16,6 @@ products = Table(
     int_column("version", default=1),
     time_column("created_at", now=True),
     UniqueConstraint("tenant_id", "sku"),
+    Index("ix_products_list", "tenant_id", "id"),
     CheckConstraint("price >= 0", name="price"),
 )

@@ -13,6 +13,7 @@ from domain.ids import new_id
 from domain.job_kinds import DeliverWebhook
 from domain.jobs.kind import kind_of_class
 from domain.lanes.lanes import disable_lane, drop_lane, endpoint_lane, open_lane
+from domain.stretch import Stretch
 from domain.tables.events import events
 from domain.tables.webhooks import webhook_endpoints
 from domain.tenants.config import read_config
@@ -71,11 +72,10 @@ def get_endpoint(tx: Connection, tenant_id: UUID, endpoint_id: UUID) -> Row[Any]
     return row
 
 
-def list_endpoints(tx: Connection, tenant_id: UUID, *, after: UUID | None, limit: int) -> Sequence[Row[Any]]:
-    """Endpoints, newest first, those before the id `after`."""
+def list_endpoints(tx: Connection, tenant_id: UUID, stretch: Stretch) -> Sequence[Row[Any]]:
+    """A stretch of the endpoints by id."""
     c = webhook_endpoints.c
-    query = select(webhook_endpoints).where(c.tenant_id == tenant_id).order_by(c.id.desc()).limit(limit)
-    return tx.execute(query if after is None else query.where(c.id < after)).all()
+    return tx.execute(stretch.of(select(webhook_endpoints).where(c.tenant_id == tenant_id), c.id)).all()
 
 
 # Outbox rows are locked before their jobs, and in id order, as the claim does it.

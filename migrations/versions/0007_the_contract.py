@@ -22,6 +22,7 @@ def upgrade() -> None:
     _add_people()
     _add_config()
     _add_idempotency_keys()
+    op.create_index("ix_products_list", "products", ["tenant_id", "id"])
     for table in _NEW:
         _wall_in(table)
     # A role that may add an act need not be able to write to the chain.
@@ -31,6 +32,7 @@ def upgrade() -> None:
 def downgrade() -> None:
     op.execute("SET LOCAL lock_timeout = '5s'")
     op.execute("ALTER FUNCTION longshore_seal(audit_log) SECURITY INVOKER RESET search_path")
+    op.drop_index("ix_products_list")
     for table in (*_NEW, "login_failures"):
         op.drop_table(table)
     op.drop_index("ix_tenants_suspended", table_name="tenants")

@@ -21,6 +21,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from domain.errors import LongshoreError
 from domain.jobs.controls import pause, resume
 from domain.jobs.dead_letters import DeadLetterFilter, find_dead_letters, replay_edited_if_open, replay_if_open
+from domain.stretch import Stretch
 from ops.chaos.clients import Client
 from ops.chaos.history import Done, History, Tenant
 from ops.chaos.kinds import Deed, Hang
@@ -84,7 +85,7 @@ class Operator:
     def _find(self) -> Row[Any] | None:
         found: list[Row[Any]] = []
         with suppress(SQLAlchemyError), self._system.engine.connect() as connection:
-            found = find_dead_letters(connection, DeadLetterFilter(), limit=20)
+            found = find_dead_letters(connection, DeadLetterFilter(), Stretch(20))
         letter = self._dice.choice(found) if found else None
         if letter is not None and letter.kind == _POISON and self._dice.random() > _REPLAY_POISON:
             return None

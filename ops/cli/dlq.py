@@ -60,9 +60,10 @@ def list_(
     """
     with answering(as_json) as out, database() as engine, engine.begin() as tx:
         from domain.jobs.dead_letters import find_dead_letters
+        from domain.stretch import Stretch
         from ops.cli.records import dead_letter_record
 
-        rows = find_dead_letters(tx, _wanted(kind, fingerprint, since, all_resolutions), limit)
+        rows = find_dead_letters(tx, _wanted(kind, fingerprint, since, all_resolutions), Stretch(limit))
         empty = "" if rows else _nothing(kind, fingerprint, since)
         out.records([dead_letter_record(row) for row in rows], _LIST, empty)
 

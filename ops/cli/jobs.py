@@ -50,9 +50,10 @@ def list_(
     """
     with answering(as_json) as out, database() as engine, engine.begin() as tx:
         from domain.jobs.queries import JobFilter, list_jobs
+        from domain.stretch import Stretch
         from ops.cli.records import job_record
 
-        rows = list_jobs(tx, None, JobFilter(state, kind, queue, order, parent), limit=limit)
+        rows = list_jobs(tx, None, JobFilter(state, kind, queue, order, parent), Stretch(limit))
         if not rows:
             refuse_unknown(kind, queue)
         empty = "No jobs match." if state or kind or queue or order or parent else "There are no jobs."

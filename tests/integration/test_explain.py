@@ -12,7 +12,13 @@ from ops.explain import CASES, Case, plan, seed
 PAGE = Path(__file__).parents[2] / "docs/operations/explain.md"
 INDEXES = {
     "list orders": "ix_orders_list",
+    "list orders, the oldest first": "ix_orders_list",
     "list jobs": "_tenant_id_id_idx on jobs_",
+    "list jobs, the oldest first": "_tenant_id_id_idx on jobs_",
+    "list products": "ix_products_list",
+    "list products, the oldest first": "ix_products_list",
+    "search products by name": "ix_products_list",
+    "list webhook endpoints": "uq_webhook_endpoints_tenant_id_id",
     "list jobs of one state": r"jobs_\w+_(tenant_id_id_idx|pkey)",  # newest jobs, or newest dead letters, first
     "the relay's search for new flows": "Index Only Scan using ix_outbox_due",
     "the relay's look at what is due": "Index Scan using ix_outbox_due",

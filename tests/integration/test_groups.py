@@ -33,6 +33,7 @@ from domain.jobs.partitions import lowest_id_at
 from domain.jobs.queries import JobFilter, get_job, list_jobs
 from domain.jobs.retry_now import make_due_now_if_waiting
 from domain.jobs.retry_policy import Ending, Errored, Snoozed, Succeeded
+from domain.stretch import Stretch
 from tests.integration.builders import (  # noqa: F401  # in place of conftest's
     a_tenant,
     at_once,
@@ -304,7 +305,7 @@ class TestOperators:
         group.end(1, "dead")
         with engine.begin() as tx:
             seen = get_job(tx, tenant_id, group.id)
-            children = list_jobs(tx, tenant_id, JobFilter(parent_id=group.id), limit=10)
+            children = list_jobs(tx, tenant_id, JobFilter(parent_id=group.id), Stretch(10))
             assert get_job(tx, tenant_id, group.children[0]).children is None
         assert seen.children == {"total": 2, "waiting": 1, "succeeded": 0, "dead": 1, "cancelled": 0}
         assert seen.version > version

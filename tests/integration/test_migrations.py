@@ -15,6 +15,7 @@ from domain.ids import new_id
 from domain.job_kinds import ReserveInventory
 from domain.jobs.queries import JobFilter, list_jobs
 from domain.jobs.retry_policy import Succeeded
+from domain.stretch import Stretch
 from domain.tables import metadata
 from ops import migrate
 from ops.migrate import MIGRATIONS, current, downgrade, head, upgrade
@@ -109,7 +110,7 @@ def test_a_job_that_had_cancelled_itself_is_found_after_the_upgrade(empty: Engin
     execute(empty, "UPDATE jobs SET state = 'cancelled', finished_at = now() WHERE id = :id", id=by_itself)
     upgrade(empty_url)
     with empty.begin() as tx:
-        assert [job.id for job in list_jobs(tx, tenant_id, JobFilter(state="cancelled"), limit=9)] == [by_itself]
+        assert [job.id for job in list_jobs(tx, tenant_id, JobFilter(state="cancelled"), Stretch(9))] == [by_itself]
     assert scalar(empty, "SELECT cancel_requested_at IS NULL FROM jobs WHERE id = :id", id=waiting)
 
 
