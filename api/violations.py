@@ -8,7 +8,7 @@ import msgspec
 from litestar.exceptions import SerializationException
 from msgspec import Struct
 
-from api.bodies import MUST
+from api.bodies import MUST, proper_form
 from domain.errors import Violation
 
 _AT = re.compile(r" - at `[^`]*`$")
@@ -67,7 +67,8 @@ def _collect_struct(kind: type[Struct], value: Any, path: str) -> Iterator[Viola
 
 
 def _collect_leaf(kind: Any, value: Any, path: str) -> Iterator[Violation]:
-    if isinstance(value, str) and "\x00" in value:  # found by the struct, which cannot name its field
+    # Found by the struct, which cannot name its field.
+    if isinstance(value, str) and "\x00" in value and proper_form(kind) is None:
         yield Violation(path, "must not contain U+0000")
         return
     try:
@@ -78,7 +79,8 @@ def _collect_leaf(kind: Any, value: Any, path: str) -> Iterator[Violation]:
 
 def _in_words(kind: Any) -> str:
     """What a value of this type must be, as the type itself says; nobody reads a pattern."""
-    said = [meta.extra[MUST] for meta in getattr(kind, "__metadata__", ()) if meta.extra and MUST in meta.extra]
+    metas = [meta for one in (kind, *get_args(kind)) for meta in getattr(one, "__metadata__", ())]
+    said = [meta.extra[MUST] for meta in metas if meta.extra and MUST in meta.extra]
     return said[0] if said else "is not well-formed"
 
 

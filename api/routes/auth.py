@@ -9,7 +9,7 @@ from litestar.params import JSONBody
 from msgspec import Meta, Struct
 
 from api.auth import named_tenant
-from api.bodies import Address, Body, NewPassword, Password
+from api.bodies import Body, Email, NewPassword, Password
 from api.envelope import Success
 from api.log_ins import LogIns, Tokens
 from api.relay_bell import RelayBell
@@ -36,7 +36,7 @@ Token = Annotated[str, Meta(min_length=1, max_length=200)]
 class LogIn(Body, frozen=True):
     """Who somebody says he is, and his proof."""
 
-    email: Address
+    email: Email
     password: Password
 
 
@@ -49,7 +49,7 @@ class Refresh(Body, frozen=True):
 class Forgotten(Body, frozen=True):
     """Whose password is forgotten."""
 
-    email: Address
+    email: Email
 
 
 class NewPasswordByToken(Body, frozen=True):

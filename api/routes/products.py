@@ -5,23 +5,30 @@ from decimal import Decimal
 from typing import Annotated, Any
 from uuid import UUID
 
-from litestar import Response, Router, get, post
+from litestar import Response, Router, get, patch, post
 from litestar.di import NamedDependency
 from litestar.params import FromPath, JSONBody, QueryParameter
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct, UnsetType
 from sqlalchemy import Connection, Row
 
 from api.bodies import Body, Currency, Name, Sku
-from api.conditions import entity_tag
+from api.conditions import IfMatch, entity_tag, versions_seen
 from api.envelope import Page, Success
 from api.once import Once
 from api.pages import Listing, PageNumber
-from api.requests import refuse
 from api.tenant_database import TenantDatabase
-from domain.catalogue.products import count_products, create_product, get_product, list_products
-from domain.errors import Violation
+from domain.audit import record_act
+from domain.catalogue.products import (
+    ProductChange,
+    change_product,
+    count_products,
+    create_product,
+    get_product,
+    list_products,
+    minor_price,
+)
 from domain.inventory.stock import adjust_stock
-from domain.money_rules import to_major, to_minor
+from domain.money_rules import to_major
 from domain.tenants.callers import Caller
 from domain.tenants.permission_rules import PRODUCTS_READ, PRODUCTS_WRITE
 
@@ -42,6 +49,13 @@ class NewProduct(Body, frozen=True):
     price: Price
     stock: Units = 0
     currency: Currency = "USD"
+
+
+class ProductChanges(Body, frozen=True):
+    """What shall be different; what is left out stays as it is. Orders keep the price at which they were posted."""
+
+    name: Name | UnsetType = UNSET
+    price: Price | UnsetType = UNSET
 
 
 class Adjustment(Body, frozen=True):
@@ -76,12 +90,13 @@ def post_product(
     data: JSONBody[NewProduct], caller: NamedDependency[Caller], once: NamedDependency[Once]
 ) -> Response[Success[ProductView]]:
     """201 with the product; 409 when its SKU is taken."""
-    price = _minor(data)
+    price = minor_price(Decimal(repr(data.price)), data.currency)
 
     def create(tx: Connection) -> Response[Success[ProductView]]:
         row = create_product(
             tx, caller.tenant_id, sku=data.sku, name=data.name, price=price, currency=data.currency, units=data.stock
         )
+        record_act(tx, caller.tenant_id, caller.name, "product.created", str(row.id), None, {"sku": row.sku})
         return _created(row)
 
     return once.answer(data, create)
@@ -117,6 +132,22 @@ def get_one_product(
     return Response(Success(data=_show(row)), headers={"ETag": _entity_tag(row)})
 
 
+@patch("/{product_id:str}", summary="Change a product", permission=PRODUCTS_WRITE, sync_to_thread=True)
+def patch_product(
+    product_id: FromPath[UUID],
+    data: JSONBody[ProductChanges],
+    caller: NamedDependency[Caller],
+    database: NamedDependency[TenantDatabase],
+    if_match: IfMatch = None,
+) -> Response[Success[ProductView]]:
+    """The product as it is then. Its old and new values stand in the audit log."""
+    price = None if data.price is UNSET else Decimal(repr(data.price))
+    wanted = ProductChange(data.name or None, price)
+    with database.begin() as tx:
+        row = change_product(tx, caller.tenant_id, product_id, wanted, caller.name, versions_seen(if_match))
+    return Response(Success(data=_show(row)), headers={"ETag": _entity_tag(row)})
+
+
 @post(
     "/{product_id:str}/stock-adjustments",
     summary="Adjust a product's stock",
@@ -149,14 +180,6 @@ def _entity_tag(row: Row[Any]) -> str:
     return entity_tag(row.version, [row.on_hand, row.reserved])  # stock moves without its product
 
 
-def _minor(product: NewProduct) -> int:
-    try:
-        return to_minor(Decimal(repr(product.price)), product.currency)
-    except ValueError as error:
-        refuse(Violation("price", str(error), "OUT_OF_RANGE"))
-        raise
-
-
 def _show(row: Row[Any]) -> ProductView:
     return ProductView(
         id=row.id,
@@ -171,5 +194,7 @@ def _show(row: Row[Any]) -> ProductView:
 
 
 router = Router(
-    "/products", route_handlers=[post_product, get_products, get_one_product, post_adjustment], tags=["Products"]
+    "/products",
+    route_handlers=[post_product, get_products, get_one_product, patch_product, post_adjustment],
+    tags=["Products"],
 )

@@ -13,7 +13,7 @@ from litestar.params import FromPath, JSONBody
 from msgspec import UNSET, Meta, Struct, UnsetType
 from sqlalchemy import Row
 
-from api.bodies import Address, Body, NewPassword, PersonName
+from api.bodies import Body, Email, NewPassword, PersonName
 from api.envelope import Page, Success
 from api.log_ins import LogIns
 from api.pages import DEFAULT_LIMIT, Cursor, Limit, page, start_id
@@ -45,7 +45,7 @@ Permissions = Annotated[list[Annotated[str, Meta(max_length=100)]], Meta(max_len
 class NewPerson(Body, frozen=True):
     """Somebody of this tenant; `permissions` are what he may do beyond his role."""
 
-    email: Address
+    email: Email
     password: NewPassword
     name: PersonName
     role: Role = "viewer"

@@ -4,10 +4,10 @@ from datetime import datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from litestar import Response, Router, delete, get, post
+from litestar import Response, Router, delete, get, patch, post
 from litestar.di import NamedDependency
 from litestar.params import FromPath, JSONBody
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct, UnsetType
 from sqlalchemy import Connection, Row
 
 from api.bodies import Body
@@ -15,18 +15,30 @@ from api.conditions import IfMatch, entity_tag, versions_seen
 from api.envelope import Page, Success
 from api.once import Once
 from api.pages import Listing
+from api.relay_bell import RelayBell
 from api.requests import refuse
 from api.tenant_database import TenantDatabase
+from domain.audit import record_act
 from domain.errors import Violation
 from domain.event_types import EVENT_TYPES
 from domain.tenants.callers import Caller
 from domain.tenants.permission_rules import WEBHOOKS_READ, WEBHOOKS_WRITE
 from domain.webhooks.address_rules import url_problem
-from domain.webhooks.endpoints import RetryOverride, create_endpoint, delete_endpoint, get_endpoint, list_endpoints
+from domain.webhooks.endpoints import (
+    EndpointChange,
+    RetryOverride,
+    change_endpoint,
+    create_endpoint,
+    delete_endpoint,
+    get_endpoint,
+    list_endpoints,
+)
 from domain.webhooks.signature_rules import secret_text
 from ops.settings import Settings
 
+Url = Annotated[str, Meta(min_length=1, max_length=2048)]
 EventType = Annotated[str, Meta(max_length=100)]
+EventTypes = Annotated[list[EventType], Meta(min_length=1, max_length=50)]
 
 
 class NewRetry(Body, frozen=True):
@@ -40,9 +52,18 @@ class NewRetry(Body, frozen=True):
 class NewEndpoint(Body, frozen=True):
     """An endpoint; `eventTypes` as in the catalogue of events, or `*` for all of them."""
 
-    url: Annotated[str, Meta(min_length=1, max_length=2048)]
-    event_types: Annotated[list[EventType], Meta(min_length=1, max_length=50)]
+    url: Url
+    event_types: EventTypes
     retry: NewRetry | None = None
+
+
+class EndpointChanges(Body, frozen=True):
+    """What shall be different; what is left out stays as it is. `retry` null = the usual schedule again."""
+
+    url: Url | UnsetType = UNSET
+    event_types: EventTypes | UnsetType = UNSET
+    retry: NewRetry | UnsetType | None = UNSET
+    status: Literal["enabled", "disabled"] | UnsetType = UNSET
 
 
 class EndpointView(Struct, rename="camel"):
@@ -78,12 +99,11 @@ def post_endpoint(
 ) -> Response[Success[CreatedEndpoint]]:
     """201 with the endpoint and its signing secret (`whsec_...`, Standard Webhooks)."""
     _check(data, settings)
-    retry = None
-    if data.retry is not None:
-        retry = RetryOverride(data.retry.max_attempts, data.retry.base_seconds, data.retry.cap_seconds)
+    retry = _retry(data.retry)
 
     def create(tx: Connection) -> Response[Success[CreatedEndpoint]]:
         row, secret = create_endpoint(tx, settings.secret_bytes, caller.tenant_id, data.url, data.event_types, retry)
+        record_act(tx, caller.tenant_id, caller.name, "webhook_endpoint.created", str(row.id), None, {"url": row.url})
         shown = CreatedEndpoint(
             row.id, row.url, list(row.event_types), "enabled", row.version, row.created_at, secret_text(secret)
         )
@@ -117,6 +137,27 @@ def get_one_endpoint(
     return Response(Success(data=_show(row)), headers={"ETag": entity_tag(row.version)})
 
 
+@patch("/{endpoint_id:str}", summary="Change a webhook endpoint", permission=WEBHOOKS_WRITE, sync_to_thread=True)
+def patch_endpoint(
+    endpoint_id: FromPath[UUID],
+    data: JSONBody[EndpointChanges],
+    caller: NamedDependency[Caller],
+    database: NamedDependency[TenantDatabase],
+    settings: NamedDependency[Settings],
+    bell: NamedDependency[RelayBell],
+    if_match: IfMatch = None,
+) -> Response[Success[EndpointView]]:
+    """The endpoint as it is then. Enabled again, it gets what was held meanwhile. The audit log has what it was."""
+    _check(data, settings)
+    retry = data.retry if data.retry is UNSET else _retry(data.retry)
+    enabled = data.status if data.status is UNSET else data.status == "enabled"
+    wanted = EndpointChange(data.url, data.event_types, retry, enabled)
+    with database.begin() as tx:
+        row = change_endpoint(tx, caller.tenant_id, endpoint_id, wanted, caller.name, versions_seen(if_match))
+    bell.ring_from_thread()
+    return Response(Success(data=_show(row)), headers={"ETag": entity_tag(row.version)})
+
+
 @delete("/{endpoint_id:str}", summary="Delete a webhook endpoint", permission=WEBHOOKS_WRITE, sync_to_thread=True)
 def delete_one_endpoint(
     endpoint_id: FromPath[UUID],
@@ -127,21 +168,30 @@ def delete_one_endpoint(
     """204: the endpoint is gone, and what still waited for it is cancelled."""
     with database.begin() as tx:
         delete_endpoint(tx, caller.tenant_id, endpoint_id, versions_seen(if_match))
+        record_act(tx, caller.tenant_id, caller.name, "webhook_endpoint.deleted", str(endpoint_id))
 
 
-def _check(endpoint: NewEndpoint, settings: Settings) -> None:
+def _retry(given: NewRetry | None) -> RetryOverride | None:
+    return None if given is None else RetryOverride(given.max_attempts, given.base_seconds, given.cap_seconds)
+
+
+def _check(endpoint: NewEndpoint | EndpointChanges, settings: Settings) -> None:
     unknown = [
         Violation(f"eventTypes[{position_}]", "is not a known event type", "UNKNOWN_EVENT_TYPE")
-        for position_, name in enumerate(endpoint.event_types)
+        for position_, name in enumerate(endpoint.event_types or [])
         if name != "*" and name not in EVENT_TYPES
     ]
-    problem = url_problem(
-        endpoint.url,
+    problem = None if endpoint.url is UNSET else _url_problem(endpoint.url, settings)
+    refuse(*unknown, *([Violation("url", problem, "UNSAFE_URL")] if problem else []))
+
+
+def _url_problem(url: str, settings: Settings) -> str | None:
+    return url_problem(
+        url,
         allow_http=settings.webhook_allow_http,
         allow_private_names=settings.webhook_allow_http,
         allowed=settings.allowed_networks,
     )
-    refuse(*unknown, *([Violation("url", problem, "UNSAFE_URL")] if problem else []))
 
 
 def _show(row: Row[Any]) -> EndpointView:
@@ -158,6 +208,6 @@ def _show(row: Row[Any]) -> EndpointView:
 
 router = Router(
     "/webhook-endpoints",
-    route_handlers=[post_endpoint, get_endpoints, get_one_endpoint, delete_one_endpoint],
+    route_handlers=[post_endpoint, get_endpoints, get_one_endpoint, patch_endpoint, delete_one_endpoint],
     tags=["Webhook endpoints"],
 )

@@ -1,18 +1,23 @@
 """Products of a tenant: what can be ordered, at which price, with how much stock."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, func, insert, select
+import msgspec
+from sqlalchemy import ColumnElement, Connection, Row, Select, func, insert, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
-from domain.errors import DuplicateResource, NotFound
+from domain.audit import record_act
+from domain.errors import BodyInvalid, DuplicateResource, NotFound, Violation
 from domain.ids import new_id
 from domain.inventory.stock import Movement, move_stock
+from domain.money_rules import to_minor
 from domain.stretch import Stretch
 from domain.tables.catalogue import products
 from domain.tables.inventory import stock
+from domain.versions import check_version
 
 _WITH_STOCK: Select[Any] = select(
     products.c.id,
@@ -48,6 +53,44 @@ def get_product(tx: Connection, tenant_id: UUID, product_id: UUID) -> Row[Any]:
     if row is None:
         raise NotFound(resource="Product")
     return row
+
+
+class ProductChange(msgspec.Struct, frozen=True):
+    """What shall be different of a product; None stays as it is. `price` in major units of its currency."""
+
+    name: str | None = None
+    price: Decimal | None = None
+
+
+def change_product(
+    tx: Connection, tenant_id: UUID, product_id: UUID, wanted: ProductChange, by: str, seen: Collection[int] | None
+) -> Row[Any]:
+    """The product is as wanted. If it was not, it is one version further, and the audit log says what it was.
+
+    Raises NotFound, VersionConflict when it is at no version that was `seen`, BodyInvalid for a price that its currency
+    does not have.
+    """
+    c = products.c
+    it = (c.tenant_id == tenant_id) & (c.id == product_id)
+    old = tx.execute(select(products).where(it).with_for_update(key_share=True)).first()
+    if old is None:
+        raise NotFound(resource="Product")
+    check_version("The product", old.version, seen)
+    new = {"name": wanted.name, "price": None if wanted.price is None else minor_price(wanted.price, old.currency)}
+    changed = {name: value for name, value in new.items() if value is not None and value != old._mapping[name]}
+    if changed:
+        tx.execute(update(products).where(it).values(**changed, version=c.version + 1))
+        detail = {"old": {name: old._mapping[name] for name in changed}, "new": changed}
+        record_act(tx, tenant_id, by, "product.changed", str(product_id), None, detail)
+    return get_product(tx, tenant_id, product_id)
+
+
+def minor_price(price: Decimal, currency: str) -> int:
+    """A price in minor units. Raises BodyInvalid for one that the currency does not have."""
+    try:
+        return to_minor(price, currency)
+    except ValueError as error:
+        raise BodyInvalid(violations=[Violation("price", str(error), "OUT_OF_RANGE")]) from error
 
 
 def list_products(

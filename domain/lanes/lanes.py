@@ -16,6 +16,12 @@ SMTP_ROOM = 500
 
 _OPEN = text("INSERT INTO lanes (name, queue, room) VALUES (:name, :queue, :room) ON CONFLICT (name) DO NOTHING")
 _CLOSE = text("UPDATE lanes SET state = 'disabled', parked_until = NULL WHERE name = :name")
+_REOPEN = text(
+    """
+    UPDATE lanes SET state = 'healthy', parked_until = NULL, failures = 0, latency_ms = 0, room = :room
+     WHERE name = :name AND state = 'disabled'
+    """
+)
 _DROP = text("DELETE FROM lanes WHERE name = :name")
 _LOCK = text(
     """
@@ -55,6 +61,11 @@ def open_lane(tx: Connection, name: str, queue: str, room: int = FULL_ROOM) -> N
 def disable_lane(tx: Connection, name: str) -> None:
     """Nothing of this lane is tried until it is opened again."""
     tx.execute(_CLOSE, {"name": name})
+
+
+def reopen_lane(tx: Connection, name: str, room: int = FULL_ROOM) -> None:
+    """A lane that was disabled is as a new one: what waits in it is due as before. Any other stays as it is."""
+    tx.execute(_REOPEN, {"name": name, "room": room})
 
 
 def drop_lane(tx: Connection, name: str) -> None:

@@ -18,4 +18,5 @@ products = Table(
     UniqueConstraint("tenant_id", "sku"),
     Index("ix_products_list", "tenant_id", "id"),
     CheckConstraint("price >= 0", name="price"),
+    CheckConstraint("char_length(sku) <= 64 AND char_length(name) <= 200", name="length"),
 )

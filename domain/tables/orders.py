@@ -27,6 +27,7 @@ orders = Table(
     CheckConstraint(
         "status IN ('accepted', 'confirmed', 'rejected', 'failed', 'completed', 'cancelled')", name="status"
     ),
+    CheckConstraint("char_length(customer_email) <= 254", name="length"),
     postgresql_with={"fillfactor": "85"},
 )
 

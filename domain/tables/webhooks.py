@@ -1,6 +1,6 @@
 """Who wants to be told, and which job tells whom of what: each endpoint of each event once."""
 
-from sqlalchemy import Column, ForeignKeyConstraint, Table, UniqueConstraint
+from sqlalchemy import CheckConstraint, Column, ForeignKeyConstraint, Table, UniqueConstraint
 from sqlalchemy.dialects.postgresql import ARRAY, BYTEA, JSONB, TEXT, UUID
 
 from domain.tables.columns import id_column, int_column, metadata, tenant_column, text_column, time_column, uuid_column
@@ -19,6 +19,7 @@ webhook_endpoints = Table(
     int_column("version", default=1),
     time_column("created_at", now=True),
     UniqueConstraint("tenant_id", "id"),
+    CheckConstraint("char_length(url) <= 2048", name="length"),
 )
 
 # Nothing references `events`: retention takes the event first and its deliveries after it, each by its own primary key.

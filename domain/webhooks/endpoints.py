@@ -6,13 +6,15 @@ from typing import Any
 from uuid import UUID
 
 import msgspec
+from msgspec import UNSET, UnsetType
 from sqlalchemy import Connection, Row, delete, insert, select, text, update
 
+from domain.audit import record_act
 from domain.errors import NotFound
 from domain.ids import new_id
 from domain.job_kinds import DeliverWebhook
 from domain.jobs.kind import kind_of_class
-from domain.lanes.lanes import disable_lane, drop_lane, endpoint_lane, open_lane
+from domain.lanes.lanes import disable_lane, drop_lane, endpoint_lane, open_lane, reopen_lane
 from domain.stretch import Stretch
 from domain.tables.events import events
 from domain.tables.webhooks import webhook_endpoints
@@ -115,6 +117,67 @@ def disable_endpoint(tx: Connection, endpoint_id: UUID, reason: str) -> None:
     values = {"disabled_at": text("clock_timestamp()"), "disabled_reason": reason, "version": c.version + 1}
     tx.execute(update(webhook_endpoints).where(c.id == endpoint_id, c.disabled_at.is_(None)).values(values))
     disable_lane(tx, endpoint_lane(endpoint_id))
+
+
+class EndpointChange(msgspec.Struct, frozen=True):
+    """What shall be different of an endpoint; what is not set stays as it is. `retry` None = the kind's timetable."""
+
+    url: str | UnsetType = UNSET
+    event_types: Sequence[str] | UnsetType = UNSET
+    retry: RetryOverride | UnsetType | None = UNSET
+    enabled: bool | UnsetType = UNSET
+
+
+def change_endpoint(
+    tx: Connection, tenant_id: UUID, endpoint_id: UUID, wanted: EndpointChange, by: str, seen: Collection[int] | None
+) -> Row[Any]:
+    """The endpoint is as wanted, and its lane open or closed. If it was not, it is one version further, and the audit
+    log says what it was.
+
+    What waits goes to the new address; who gets an event was decided when it happened. Raises NotFound, or
+    VersionConflict when it is at no version that was `seen`.
+    """
+    c = webhook_endpoints.c
+    it = (c.tenant_id == tenant_id) & (c.id == endpoint_id)
+    old = tx.execute(select(webhook_endpoints).where(it).with_for_update(key_share=True)).first()
+    if old is None:
+        raise NotFound(resource="Webhook endpoint")
+    check_version("The webhook endpoint", old.version, seen)
+    values = _values(wanted, old)
+    if values:
+        tx.execute(update(webhook_endpoints).where(it).values(**values, version=c.version + 1))
+        _steer_lane(tx, endpoint_lane(endpoint_id), wanted.enabled)
+    row = get_endpoint(tx, tenant_id, endpoint_id)
+    if values:
+        detail = {"old": _facts(old), "new": _facts(row)}
+        record_act(tx, tenant_id, by, "webhook_endpoint.changed", str(endpoint_id), None, detail)
+    return row
+
+
+def _values(wanted: EndpointChange, old: Row[Any]) -> dict[str, Any]:
+    """What the row says differently then."""
+    values: dict[str, Any] = {} if wanted.url is UNSET else {"url": wanted.url}
+    if wanted.event_types is not UNSET:
+        values["event_types"] = sorted(set(wanted.event_types))
+    if wanted.retry is not UNSET:
+        values["retry"] = None if wanted.retry is None else msgspec.to_builtins(wanted.retry)
+    values = {name: value for name, value in values.items() if value != old._mapping[name]}
+    if wanted.enabled is True and old.disabled_at is not None:
+        values |= {"disabled_at": None, "disabled_reason": None}
+    if wanted.enabled is False and old.disabled_at is None:
+        values |= {"disabled_at": text("clock_timestamp()"), "disabled_reason": "disabled by its owner"}
+    return values
+
+
+def _steer_lane(tx: Connection, lane: str, enabled: bool | UnsetType) -> None:
+    if enabled is True:
+        reopen_lane(tx, lane)
+    if enabled is False:
+        disable_lane(tx, lane)
+
+
+def _facts(row: Row[Any]) -> dict[str, object]:
+    return {"url": row.url, "eventTypes": row.event_types, "retry": row.retry, "enabled": row.disabled_at is None}
 
 
 def subscriber(tx: Connection, key: bytes, tenant_id: UUID, endpoint_id: UUID) -> Subscriber | None:

@@ -1,6 +1,7 @@
 """What is wrong with a body is refused with the right status, names the field, and leaves nothing behind."""
 
 import json
+import unicodedata
 from datetime import UTC, datetime
 from typing import Any
 
@@ -121,7 +122,7 @@ OTHERS: list[tuple[str, str, dict[str, Any], list[str]]] = [
     ("/products", "10**40 units", {**PRODUCT, "stock": 10**40}, ["stock"]),
     ("/products", "half a unit", {**PRODUCT, "stock": 1.5}, ["stock"]),
     ("/products", "units below zero", {**PRODUCT, "stock": -1}, ["stock"]),
-    ("/products", "a name with U+0000", {**PRODUCT, "name": "Cup\0"}, ["name"]),
+    ("/products", "a name that cannot be seen", {**PRODUCT, "name": " \t\0\x7f"}, ["name"]),
     ("/products", "no name", {**PRODUCT, "name": ""}, ["name"]),
     ("/products", "a name of 201 characters", {**PRODUCT, "name": "c" * 201}, ["name"]),
     ("/products", "reserved units", {**PRODUCT, "reserved": 5}, ["reserved"]),
@@ -293,11 +294,14 @@ NAUGHTY = [
 
 
 @pytest.mark.parametrize("text", NAUGHTY, ids=ascii)
-def test_naughty_strings_come_back_as_they_were_or_are_refused(stocked: Customer, text: str) -> None:
+def test_naughty_strings_come_back_without_what_nobody_sees_or_are_refused(stocked: Customer, text: str) -> None:
+    name = "".join(one for one in text if unicodedata.category(one) != "Cc" or one in "\t\n\r").strip()
     created = stocked.post("/products", {**PRODUCT, "name": text})
-    assert created.status_code == 201
-    assert created.json()["data"]["name"] == text
-    assert {row["name"] for row in stocked.get("/products").json()["data"]} == {text, "Mug"}
+    if name:
+        assert (created.status_code, created.json()["data"]["name"]) == (201, name)
+    else:
+        assert fields_of(error_of(created, 422, "VALIDATION_ERROR")) == ["name"]
+    assert {row["name"] for row in stocked.get("/products").json()["data"]} == {name, "Mug"} - {""}
     for field, body in (
         ("lines[0].sku", {**ORDER, "lines": [{"sku": text + "\0", "quantity": 1}]}),
         ("currency", {**ORDER, "currency": text}),

@@ -23,10 +23,12 @@ OWNED: dict[tuple[str, str], Callable[[Customer], object]] = {
     ("GET", "/jobs/{job_id}/events"): lambda owner: _cancelled(owner),  # noqa: PLW0108  # defined below
     ("POST", "/jobs/{job_id}/cancel"): lambda owner: owner.ordered()[1],
     ("GET", "/products/{product_id}"): lambda owner: owner.stocked("CUP"),
+    ("PATCH", "/products/{product_id}"): lambda owner: owner.stocked("CUP"),
     ("POST", "/products/{product_id}/stock-adjustments"): lambda owner: owner.stocked("CUP"),
     ("GET", "/reports/{report_id}"): lambda owner: owner.reported()[0],
     ("GET", "/reports/{report_id}/download"): lambda owner: _written(owner),  # noqa: PLW0108  # defined below
     ("GET", "/webhook-endpoints/{endpoint_id}"): lambda owner: owner.subscribed(),
+    ("PATCH", "/webhook-endpoints/{endpoint_id}"): lambda owner: owner.subscribed(),
     ("DELETE", "/webhook-endpoints/{endpoint_id}"): lambda owner: owner.subscribed(),
     ("GET", "/admin/dead-letters/{dead_letter_id}"): lambda owner: owner.buried(),
     ("GET", "/users/{user_id}"): lambda owner: owner.employed(),
@@ -35,6 +37,8 @@ OWNED: dict[tuple[str, str], Callable[[Customer], object]] = {
 }
 BODIES: dict[tuple[str, str], dict[str, object]] = {
     ("POST", "/products/{product_id}/stock-adjustments"): {"delta": 1},
+    ("PATCH", "/products/{product_id}"): {"name": "Another"},
+    ("PATCH", "/webhook-endpoints/{endpoint_id}"): {"status": "disabled"},
     ("PATCH", "/users/{user_id}"): {"name": "Eve"},
 }
 #: How many statements a page takes, however long it is; the first binds the transaction to its tenant.
