@@ -19,6 +19,12 @@ Prefer = Annotated[
         description=f"`wait=N`: answer when there is news, or after N seconds (at most {LONGEST_WAIT_S}), as RFC 7240",
     ),
 ]
+RespondAsync = Annotated[
+    str | None,
+    HeaderParameter(
+        name="Prefer", required=False, description="`respond-async` is what happens in any case, and is echoed"
+    ),
+]
 IfNoneMatch = Annotated[
     str | None,
     HeaderParameter(name="If-None-Match", required=False, description="The `ETag` last seen: 304 if it still holds"),
@@ -41,6 +47,12 @@ def preferred_wait_s(lines: Iterable[str]) -> int | None:
             found = _WAIT.fullmatch(preference)
             return min(int(found[1]), LONGEST_WAIT_S) if found else None
     return None
+
+
+def prefers_async(lines: Iterable[str]) -> bool:
+    """Whether these Prefer lines ask to be answered at once, and not when the work is done."""
+    preferences = _PREFERENCES.findall(",".join(lines))
+    return any(one.partition(";")[0].strip().lower() == "respond-async" for one in preferences)
 
 
 def entity_tag(version: int, beside: object = None) -> str:

@@ -11,6 +11,7 @@ from litestar.exceptions import HTTPException, SerializationException, Validatio
 from msgspec import UNSET, Struct, UnsetType
 from sqlalchemy.exc import OperationalError
 
+from api.media_type import JSON, VENDOR_JSON
 from domain.errors import IdempotencyKeyInFlight, LongshoreError, Violation
 from domain.outages import is_outage
 from ops.telemetry import log
@@ -104,6 +105,7 @@ CODES: dict[str, Code] = {
     "TENANT_MISMATCH": Code(403, "X-Tenant-ID names another tenant"),
     "TENANT_SUSPENDED": Code(403, "The tenant is suspended"),
     "NOT_FOUND": Code(404, "There is no such thing"),
+    "NOT_ACCEPTABLE": Code(406, "It is not given in any media type that was accepted"),
     "METHOD_NOT_ALLOWED": Code(405, "The resource does not have this method"),
     "CONFLICT": Code(409, "The request conflicts with the present state"),
     "DUPLICATE_RESOURCE": Code(409, "It exists already"),
@@ -136,6 +138,7 @@ _BY_STATUS = {
     403: "FORBIDDEN",
     404: "NOT_FOUND",
     405: "METHOD_NOT_ALLOWED",
+    406: "NOT_ACCEPTABLE",
     413: "PAYLOAD_TOO_LARGE",
     415: "UNSUPPORTED_MEDIA_TYPE",
 }
@@ -236,6 +239,6 @@ def _headers(failure: Failure, error: Exception) -> dict[str, str]:
 
 
 def _media_type(request: Request[Any, Any, Any]) -> str:
-    accepted = request.headers.get("accept", "*/*")
+    accepted = request.headers.get("accept", "*/*").replace(VENDOR_JSON, JSON)
     plain = "application/json" in accepted and "*/*" not in accepted and "problem+json" not in accepted
     return "application/json" if plain else "application/problem+json"

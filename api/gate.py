@@ -1,4 +1,5 @@
-"""The gate in front of every handler: no parameter that it does not declare, no body that does not fit its schema.
+"""The gate in front of every handler: an answer that can be taken, no parameter that it does not declare, no body that
+does not fit its schema.
 
 Litestar alone ignores unknown parameters, and converts inside a body: it takes "5" for 5 and 1 for a date.
 """
@@ -14,13 +15,17 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.params import ParameterKwarg
 from litestar.typing import FieldDefinition
 
+from api.media_type import JSON, refuse_unless_accepted
 from api.requests import refuse
 from api.violations import violations_of
 
 
 async def admit(request: Request[Any, Any, Any]) -> None:
-    """Raises ValidationException for a parameter; BodyInvalid, or SerializationException, for the body."""
+    """Raises HTTPException for what is accepted, ValidationException for a parameter; BodyInvalid, or
+    SerializationException, for the body.
+    """
     handler = request.route_handler
+    refuse_unless_accepted(request.headers.get("accept", ""), handler.media_type or JSON)
     if request.scope["query_string"]:
         _refuse_parameters(request, _declared(handler))
     if handler.parsed_data_field is not None:

@@ -10,6 +10,7 @@ import math
 import time
 from collections.abc import Sequence
 from itertools import accumulate
+from typing import Any
 
 import msgspec
 from limits import RateLimitItemPerSecond, WindowStats
@@ -17,7 +18,7 @@ from limits.aio.storage import MemoryStorage, RedisStorage
 from limits.aio.strategies import RateLimiter as Strategy
 from limits.aio.strategies import SlidingWindowCounterRateLimiter
 from litestar.middleware import ASGIMiddleware
-from litestar.types import ASGIApp, Receive, Scope, Send
+from litestar.types import ASGIApp, Receive, Send
 from redis.asyncio import ConnectionPool
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
@@ -203,7 +204,10 @@ class PerCaller(ASGIMiddleware):
     authentication.
     """
 
-    async def handle(self, scope: Scope, receive: Receive, send: Send, next_app: ASGIApp) -> None:
+    async def handle(self, scope: Any, receive: Receive, send: Send, next_app: ASGIApp) -> None:
+        if scope["method"] == "OPTIONS":  # asked by browsers, without a key: nobody to count
+            await next_app(scope, receive, send)
+            return
         caller, limiter = scope["user"], scope["litestar_app"].state.limiter
         cost = scope["route_handler"].opt.get("cost", 1)
         standing: Standing = await limiter.take(Policy("burst", caller.requests_per_minute, 60), caller.name, cost)

@@ -11,6 +11,7 @@ from prometheus_client import Counter, Histogram
 from structlog.contextvars import bind_contextvars, clear_contextvars
 
 from api.browser_headers import SECURITY_HEADERS
+from api.head import as_get, with_head
 from api.proxies import Networks, origin_of
 from domain.ids import new_id
 from ops.telemetry import HTTP_DURATION, HTTP_REQUESTS, log
@@ -33,7 +34,9 @@ class Api(Litestar):
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] != "http":
             return await super().__call__(scope, receive, send)
-        started = time.perf_counter()
+        started, method = time.perf_counter(), scope["method"]
+        if method == "HEAD":
+            receive, send = as_get(scope, receive, send)
         if self.proxies and scope.get("client"):
             scope["client"] = (_origin(scope, self.proxies), 0)
         request_id = request_id_of(scope["headers"])
@@ -48,7 +51,7 @@ class Api(Litestar):
                 status, answered = message["status"], time.perf_counter()
                 echoed = request_id.encode()
                 message["headers"] = [
-                    *message.get("headers", []),
+                    *with_head(message.get("headers", [])),
                     *SECURITY_HEADERS,
                     *(standing.headers() if (standing := scope["state"].get("standing")) else ()),
                     (b"x-request-id", echoed),
@@ -60,7 +63,7 @@ class Api(Litestar):
             await super().__call__(scope, receive, observed)
         finally:
             # To the answer's start: a stream ends when its listener has heard enough.
-            _record(scope, status, (answered or time.perf_counter()) - started)
+            _record(method, scope, status, (answered or time.perf_counter()) - started)
 
 
 def _origin(scope: Any, trusted: Networks) -> str:
@@ -87,10 +90,10 @@ def _duration(method: str, route: str) -> Histogram:
     return HTTP_DURATION.labels(method, route)
 
 
-def _record(scope: Any, status: int, seconds: float) -> None:
+def _record(asked: str, scope: Any, status: int, seconds: float) -> None:
     # The template, never the raw path: ids in a label would make a time series per order.
     route = scope.get("path_template") or "unmatched"
-    method = scope["method"] if scope["method"] in _METHODS else "_OTHER"
+    method = asked if asked in _METHODS else "_OTHER"
     _requests(method, route, status).inc()
     _duration(method, route).observe(seconds)
     if route.startswith(_QUIET):
@@ -100,7 +103,7 @@ def _record(scope: Any, status: int, seconds: float) -> None:
         "http_request",
         requestId=scope["state"]["request_id"],
         correlationId=scope["state"]["request_id"],
-        method=scope["method"],
+        method=asked,
         url=scope["path"],
         route=route,
         statusCode=status,

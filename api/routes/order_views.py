@@ -1,5 +1,6 @@
 """What a caller sees of an order: its lines, and everything that was done for it."""
 
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Literal
 from uuid import UUID
@@ -7,7 +8,8 @@ from uuid import UUID
 from msgspec import Struct
 from sqlalchemy import Row
 
-from api.routes.jobs import JobView
+from api.routes.jobs import JobView, State
+from domain.jobs.state_machine import TERMINAL
 from domain.money_rules import to_major
 
 Status = Literal["accepted", "confirmed", "rejected", "failed", "completed", "cancelled"]
@@ -58,6 +60,34 @@ class OrderDetail(Struct, rename="camel"):
     timeline: list[TimelineJob]
 
 
+class JobSummary(Struct, rename="camel"):
+    """One job of an order, in short."""
+
+    id: UUID
+    kind: str
+    state: State
+    done: bool
+    attempts: int
+
+
+class DeliverySummary(Struct, rename="camel"):
+    """One event about an order, as it is or was delivered to one endpoint. `state` is that of its job."""
+
+    job_id: UUID
+    endpoint_id: UUID
+    event: str
+    state: State
+    attempts: int
+
+
+class OrderSummary(Struct, rename="camel"):
+    """An order on one screen: what became of it, of its newest jobs, and who was told."""
+
+    order: OrderView
+    jobs: list[JobSummary]
+    deliveries: list[DeliverySummary]
+
+
 def show_order(order: Row[Any], lines: list[Row[Any]]) -> OrderView:
     """One row of `orders` with those of its lines."""
     return OrderView(
@@ -76,3 +106,20 @@ def show_order(order: Row[Any], lines: list[Row[Any]]) -> OrderView:
 def show_attempt(attempt: Row[Any]) -> AttemptView:
     """One row of `attempts`."""
     return AttemptView(attempt.number, attempt.outcome, attempt.started_at, attempt.finished_at)
+
+
+def summarise(order: OrderView, jobs: Sequence[Row[Any]], deliveries: Mapping[UUID, Row[Any]]) -> OrderSummary:
+    """Rows of `jobs`, and those of `webhook_deliveries` by the ids of the jobs that deliver them."""
+    return OrderSummary(
+        order,
+        [
+            JobSummary(job.id, job.kind, job.state, job.state in TERMINAL, job.attempt)
+            for job in jobs
+            if job.id not in deliveries
+        ],
+        [
+            DeliverySummary(job.id, deliveries[job.id].endpoint_id, deliveries[job.id].type, job.state, job.attempt)
+            for job in jobs
+            if job.id in deliveries
+        ],
+    )

@@ -1,6 +1,7 @@
 """Orders: posted, answered 202 when durable, decided by their root job, read with the timeline of their jobs."""
 
 from collections import Counter
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated, Any
 from uuid import UUID
@@ -12,7 +13,7 @@ from msgspec import Meta, Struct
 from sqlalchemy import Connection, Row
 
 from api.bodies import Body, Currency, Email, Sku
-from api.conditions import IfMatch, entity_tag, versions_seen
+from api.conditions import IfMatch, RespondAsync, entity_tag, prefers_async, versions_seen
 from api.envelope import Page, Success
 from api.ingress import Ingress
 from api.once import Once, request_hash
@@ -20,7 +21,16 @@ from api.pages import Listing
 from api.relay_bell import RelayBell
 from api.requests import IdempotencyKey, idempotency_key, refuse, trace_context
 from api.routes.jobs import JobView, State, show_job
-from api.routes.order_views import OrderDetail, OrderView, Status, TimelineJob, show_attempt, show_order
+from api.routes.order_views import (
+    OrderDetail,
+    OrderSummary,
+    OrderView,
+    Status,
+    TimelineJob,
+    show_attempt,
+    show_order,
+    summarise,
+)
 from api.tenant_database import TenantDatabase
 from domain.errors import IdempotencyKeyReused, Violation
 from domain.job_kinds import ReserveInventory
@@ -32,6 +42,7 @@ from domain.orders.transitions import request_cancel, request_completion
 from domain.stretch import Stretch
 from domain.tenants.callers import Caller
 from domain.tenants.permission_rules import ORDERS_READ, ORDERS_WRITE
+from domain.webhooks.deliveries import deliveries_of
 from ops.telemetry import IDEMPOTENCY
 
 StatusFilter = Annotated[Status | None, QueryParameter(name="status", required=False)]
@@ -87,6 +98,7 @@ async def post_order(
     data: JSONBody[NewOrder],
     ingress: NamedDependency[Ingress],
     key: IdempotencyKey = None,
+    prefer: RespondAsync = None,  # noqa: ARG001  # declares the header, which may stand on several lines
 ) -> Response[Success[Accepted]]:
     """202 = the order, its lines and its root job are committed. The same key and body give the same answer again."""
     _refuse_duplicates(data)
@@ -105,7 +117,7 @@ async def post_order(
         IDEMPOTENCY.labels("mismatch").inc()
         raise
     IDEMPOTENCY.labels("replayed" if accepted.replayed else "new").inc()
-    return _accepted(accepted)
+    return _accepted(accepted, prefers_async(request.headers.getall("prefer", [])))
 
 
 def _refuse_duplicates(order: NewOrder) -> None:
@@ -119,7 +131,7 @@ def _refuse_duplicates(order: NewOrder) -> None:
     )
 
 
-def _accepted(accepted: AcceptedOrder) -> Response[Success[Accepted]]:
+def _accepted(accepted: AcceptedOrder, is_preferred: bool) -> Response[Success[Accepted]]:
     job = f"/api/v1/jobs/{accepted.job_id}"
     body = Accepted(
         OrderHandle(accepted.order_id, "accepted", accepted.created_at),
@@ -127,7 +139,9 @@ def _accepted(accepted: AcceptedOrder) -> Response[Success[Accepted]]:
     )
     order = f"/api/v1/orders/{accepted.order_id}"
     links = {"self": job, "events": f"{job}/events", "order": order, "cancel": f"{order}/cancel"}
-    headers = {"Location": job, "Retry-After": "1"}
+    headers = {"Location": job, "Retry-After": "1", "Vary": "Prefer"}
+    if is_preferred:
+        headers["Preference-Applied"] = "respond-async"
     if accepted.replayed:
         headers["Idempotent-Replayed"] = "true"
     return Response(Success(data=body, links=links), status_code=202, headers=headers)
@@ -156,12 +170,29 @@ def get_one_order(
     with database.connect() as connection:
         order = get_order(connection, caller.tenant_id, order_id)
         lines = lines_of(connection, caller.tenant_id, [order_id])[order_id]
-        newest = Stretch(_MOST_JOBS_SHOWN)
-        jobs = list(reversed(list_jobs(connection, caller.tenant_id, JobFilter(order_id=order_id), newest)))
+        jobs = _jobs_of(connection, caller.tenant_id, order_id)
         attempts = attempts_of(connection, [job.id for job in jobs])
     timeline = [TimelineJob(show_job(job), [show_attempt(row) for row in attempts[job.id]]) for job in jobs]
     headers = {"ETag": entity_tag(order.version, timeline)}
     return Response(Success(data=OrderDetail(show_order(order, lines), timeline)), headers=headers)
+
+
+@get("/{order_id:str}/summary", summary="Read an order in short", permission=ORDERS_READ, sync_to_thread=True)
+def get_order_summary(
+    order_id: FromPath[UUID], caller: NamedDependency[Caller], database: NamedDependency[TenantDatabase]
+) -> Success[OrderSummary]:
+    """The order, the states of its jobs and its deliveries to webhook endpoints."""
+    with database.connect() as connection:
+        order = get_order(connection, caller.tenant_id, order_id)
+        lines = lines_of(connection, caller.tenant_id, [order_id])[order_id]
+        jobs = _jobs_of(connection, caller.tenant_id, order_id)
+        deliveries = deliveries_of(connection, caller.tenant_id, [job.id for job in jobs])
+    return Success(data=summarise(show_order(order, lines), jobs, deliveries))
+
+
+def _jobs_of(connection: Connection, tenant_id: UUID, order_id: UUID) -> Sequence[Row[Any]]:
+    """The newest, in the order in which they were caused."""
+    return list_jobs(connection, tenant_id, JobFilter(order_id=order_id), Stretch(_MOST_JOBS_SHOWN))[::-1]
 
 
 @get("/{order_id:str}/jobs", summary="List an order's jobs", permission=ORDERS_READ, sync_to_thread=True)
@@ -233,6 +264,14 @@ def _queued(job: Row[Any]) -> Response[Success[JobView]]:
 
 router = Router(
     "/orders",
-    route_handlers=[post_order, get_orders, get_one_order, get_order_jobs, cancel_order, complete_order],
+    route_handlers=[
+        post_order,
+        get_orders,
+        get_one_order,
+        get_order_summary,
+        get_order_jobs,
+        cancel_order,
+        complete_order,
+    ],
     tags=["Orders"],
 )

@@ -1,8 +1,10 @@
-"""Prefer, If-None-Match and If-Match, read as RFC 7240 and RFC 9110 say."""
+"""Prefer, If-None-Match, If-Match and Accept, read as RFC 7240 and RFC 9110 say."""
 
 import pytest
+from litestar.exceptions import HTTPException
 
-from api.conditions import LONGEST_WAIT_S, entity_tag, has_seen, preferred_wait_s, versions_seen
+from api.conditions import LONGEST_WAIT_S, entity_tag, has_seen, preferred_wait_s, prefers_async, versions_seen
+from api.media_type import JSON, refuse_unless_accepted
 
 
 @pytest.mark.parametrize(
@@ -84,3 +86,55 @@ def test_an_entity_tag_says_its_version_and_what_is_shown_beside_the_row() -> No
 )
 def test_what_may_be_changed_is_compared_strongly(header: str | None, versions: set[int] | None) -> None:
     assert versions_seen(header) == versions
+
+
+@pytest.mark.parametrize(
+    ("lines", "is_asked_for"),
+    [
+        ([], False),
+        (["respond-async"], True),
+        (["wait=5, Respond-Async ; x=1"], True),
+        (["wait=5", "respond-async"], True),
+        (["respond-asynchronously"], False),
+        (['note="respond-async"'], False),
+    ],
+)
+def test_a_wish_to_be_answered_at_once_is_heard(lines: list[str], is_asked_for: bool) -> None:
+    assert prefers_async(lines) == is_asked_for
+
+
+@pytest.mark.parametrize(
+    ("accept", "given", "is_admitted"),
+    [
+        ("", JSON, True),
+        ("*/*", JSON, True),
+        ("application/json", JSON, True),
+        ("Application/JSON;charset=utf-8", JSON, True),
+        ("application/vnd.longshore.v1+json", JSON, True),
+        ("application/vnd.longshore.v2+json", JSON, False),
+        ("application/problem+json", JSON, True),
+        ("application/*;q=0.1", JSON, True),
+        ("text/html, */*;q=0.8", JSON, True),
+        ("text/html", JSON, False),
+        ("application/xml, text/csv", JSON, False),
+        ("*/*;q=0", JSON, False),
+        ("text/*, */*;q=0.000", JSON, False),
+        ("application/json;q=0, application/*", JSON, True),  # as problem+json and by the vendor's name
+        ("application/*;q=0, */*", JSON, False),
+        ("application/json, */*;q=0", JSON, True),
+        ("nonsense", JSON, False),
+        (",", JSON, False),
+        ("text/csv", "text/csv", True),
+        ("text/*", "text/csv", True),
+        ("application/json", "text/csv", False),
+        ("application/json", "text/event-stream", False),
+        ("text/event-stream, application/json", "text/event-stream", True),
+    ],
+)
+def test_what_cannot_be_taken_is_refused(accept: str, given: str, is_admitted: bool) -> None:
+    if is_admitted:
+        refuse_unless_accepted(accept, given)
+        return
+    with pytest.raises(HTTPException) as refused:
+        refuse_unless_accepted(accept, given)
+    assert refused.value.status_code == 406

@@ -157,3 +157,35 @@ def test_of_many_who_have_seen_the_same_one_changes_it(
         answers = list(threads.map(lambda _: it.send(owner, If_Match=tag), range(8)))
     assert sorted(answer.status_code for answer in answers)[1:] == [losers] * 7
     assert min(answer.status_code for answer in answers) < 300
+
+
+def test_what_is_not_given_in_a_media_type_that_is_accepted_is_406(owner: Customer) -> None:
+    report_id, job_id = owner.reported()
+    owner.shop.work(job_id)
+    given = {
+        "/orders": "application/json",
+        f"/reports/{report_id}/download": "text/csv",
+        f"/jobs/{job_id}/events": "text/event-stream",
+    }
+    for path, media_type in given.items():
+        refused = owner.get(path, headers={"Accept": "text/html"})
+        assert media_type in error_of(refused, 406, "NOT_ACCEPTABLE")["message"]
+        answer = owner.get(path, headers={"Accept": media_type})
+        assert (answer.status_code, answer.headers["Content-Type"].partition(";")[0]) == (200, media_type)
+    before = owner.rows()
+    error_of(owner.order(Accept="text/html"), 406, "NOT_ACCEPTABLE")
+    assert owner.rows() == before
+    error_of(owner.get("/orders", headers={"Accept": "text/html", "X-API-Key": "no"}), 401, "UNAUTHENTICATED")
+
+
+def test_the_vendors_name_of_json_is_json(owner: Customer) -> None:
+    accept = {"Accept": "application/vnd.longshore.v1+json"}
+    assert owner.get("/orders", headers=accept).headers["Content-Type"] == "application/json"
+    assert owner.get("/orders/x", headers=accept).headers["Content-Type"] == "application/json"
+
+
+def test_a_wish_to_be_answered_at_once_is_echoed_and_changes_nothing(owner: Customer) -> None:
+    asked, plain = owner.order(key="k", Prefer="respond-async, wait=10"), owner.order(key="k")
+    assert (asked.headers["Preference-Applied"], asked.headers["Vary"]) == ("respond-async", "Prefer")
+    assert ("Preference-Applied" in plain.headers, plain.headers["Vary"]) == (False, "Prefer")
+    assert asked.content == plain.content

@@ -112,7 +112,7 @@ def test_every_error_has_one_body_in_the_media_type_asked_for(
         (problem, problem),
         (f"{plain}, {problem}", problem),
         ("application/json, */*;q=0.1", problem),
-        ("text/html", problem),
+        ("text/html, */*;q=0.1", problem),
     ):
         response = refused(customer, {"Accept": accept} if accept else {})
         error_of(response, status, code)

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Iterator
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 from litestar import Litestar
@@ -16,6 +16,7 @@ from tests.integration.api.shop import V1, Customer, Shop, error_of, ids_of
 #: How a tenant gets one of what the route is about.
 OWNED: dict[tuple[str, str], Callable[[Customer], object]] = {
     ("GET", "/orders/{order_id}"): lambda owner: owner.ordered()[0],
+    ("GET", "/orders/{order_id}/summary"): lambda owner: owner.ordered()[0],
     ("GET", "/orders/{order_id}/jobs"): lambda owner: owner.ordered()[0],
     ("POST", "/orders/{order_id}/cancel"): lambda owner: owner.ordered()[0],
     ("POST", "/orders/{order_id}/complete"): lambda owner: _confirmed(owner),  # noqa: PLW0108  # defined below
@@ -182,6 +183,29 @@ def test_an_order_is_read_in_a_constant_number_of_statements(owner: Customer) ->
     owner.shop.work(job_id)
     assert len(owner.get(f"/orders/{order_id}").json()["data"]["timeline"]) == 4
     assert waiting == _counted(owner, f"/orders/{order_id}") == 5
+
+
+def test_a_summary_takes_four_statements_after_the_one_that_binds(owner: Customer) -> None:
+    order_id, job_id = owner.ordered()
+    assert _counted(owner, f"/orders/{order_id}/summary") == 5
+    endpoint_id = owner.subscribed("order.created", "order.confirmed")
+    owner.shop.work(job_id)
+    assert _counted(owner, f"/orders/{order_id}/summary") == 5
+    told = owner.get(f"/orders/{order_id}/summary").json()["data"]
+    assert told["order"] == owner.get(f"/orders/{order_id}").json()["data"]["order"]
+    assert [(job["kind"], job["state"], job["done"], job["attempts"]) for job in told["jobs"]] == [
+        ("inventory.reserve", "succeeded", True, 1),
+        ("email.order_confirmed", "queued", False, 0),
+    ]
+    assert [(one["endpointId"], one["event"], one["state"], one["attempts"]) for one in told["deliveries"]] == [
+        (str(endpoint_id), "order.created", "queued", 0),
+        (str(endpoint_id), "order.confirmed", "queued", 0),
+    ]
+    assert {UUID(one["jobId"]) for one in told["deliveries"]} < set(_job_ids(owner, order_id))
+
+
+def _job_ids(owner: Customer, order_id: UUID) -> list[UUID]:
+    return [UUID(id_) for id_ in ids_of(owner.get(f"/orders/{order_id}/jobs"))]
 
 
 def _one_of_each(owner: Customer) -> None:
