@@ -20,7 +20,7 @@ SECURITY_HEADERS = [
 ]
 _ASKED_WITH = ["Authorization", "Content-Type", "Idempotency-Key", "If-Match", "If-None-Match", "Last-Event-ID"]
 _ASKED_WITH += ["Prefer", "X-API-Key", "X-Correlation-ID", "X-Request-ID", "X-Tenant-ID", "traceparent"]
-_ANSWERED_WITH = ["ETag", "Idempotent-Replayed", "Link", "Location", "Preference-Applied", "RateLimit"]
+_ANSWERED_WITH = ["ETag", "Idempotent-Replayed", "Link", "Link", "Location", "Preference-Applied", "RateLimit"]
 _ANSWERED_WITH += ["RateLimit-Policy", "Retry-After", "X-RateLimit-Limit", "X-RateLimit-Remaining"]
 _ANSWERED_WITH += ["X-RateLimit-Reset", "X-Request-ID"]
 

@@ -12,8 +12,11 @@ from httpx import Response
 from sqlalchemy import text
 
 import api.once
+import api.routes.products
 import domain.idempotency
+from domain.errors import InsufficientStock
 from domain.ids import new_id
+from domain.inventory.stock import adjust_stock
 from tests.integration.api.shop import V1, Customer, Shop, error_of, fields_of, opened, settings_for
 from tests.integration.wire import Wire, wire_to
 from workers.retention import retain
@@ -160,13 +163,21 @@ class TestRefusals:
         assert again.headers["Idempotent-Replayed"] == "true"
         assert customer.post(path, {"delta": -2}, Idempotency_Key="new").status_code == 201
 
-    def test_half_an_effect_does_not_stay_with_a_refusal(self, customer: Customer) -> None:
-        customer.stocked("CUP")
-        before = customer.rows()
-        answers = [customer.post("/products", PRODUCT, Idempotency_Key="k") for _ in range(2)]
-        error_of(answers[0], 409, "DUPLICATE_RESOURCE")
-        assert answers[1].content == answers[0].content
-        assert customer.rows() == before
+    def test_half_an_effect_does_not_stay_with_a_refusal(
+        self, customer: Customer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        request = Request(customer, "/products/{}/stock-adjustments")
+
+        def adjust_and_refuse(*given: Any) -> None:
+            adjust_stock(*given)
+            raise InsufficientStock(sku="CUP", available=0)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(api.routes.products, "adjust_stock", adjust_and_refuse)
+            first = request.send()
+        error_of(first, 422, "INSUFFICIENT_STOCK")
+        assert request.send().content == first.content
+        assert request.made() == {}
 
     def test_a_request_that_was_refused_before_it_began_leaves_its_key_free(self, customer: Customer) -> None:
         error_of(customer.post("/reports", {**REPORT, "type": "?"}, Idempotency_Key="k"), 422, "VALIDATION_ERROR")
