@@ -5,7 +5,7 @@ hash before it, which the database reckons at the commit. Whoever changes, remov
 the chain, unless he reckons all that follows anew; against that keep the last hash elsewhere.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -48,6 +48,13 @@ def record_act(
     """The act stands in the audit log if and only if the caller's transaction commits."""
     row = {"id": new_id(), "tenant_id": tenant_id, "actor": actor, "action": action, "subject": subject}
     tx.execute(insert(audit_log).values(**row, reason=reason, detail=detail))
+
+
+def difference(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """What became otherwise, old and new, as the detail of an act; empty when nothing did."""
+    changed = [name for name in after if before[name] != after[name]]
+    told = {"old": {name: before[name] for name in changed}, "new": {name: after[name] for name in changed}}
+    return told if changed else {}
 
 
 def list_acts(tx: Connection, wanted: ActFilter, *, limit: int) -> Sequence[Row[Any]]:

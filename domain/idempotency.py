@@ -21,12 +21,12 @@ from domain.vault import seal, unseal
 #: An answer is kept for so long at least; after that its key is as good as new.
 KEPT_FOR = timedelta(hours=72)
 #: A twin waits so long for the first one to end. It holds a connection meanwhile.
-PATIENCE_MS = 2_000
+PATIENCE_MS = 1_500
 _LOCK_NOT_AVAILABLE = "55P03"
 
 
 class KeyedRequest(msgspec.Struct, frozen=True):
-    """Whose request it is, to which route, under which key; `request_hash` is the SHA-256 of all that it says."""
+    """Whose request it is, to which route, under which key; `request_hash` is a digest of all that it says."""
 
     tenant_id: UUID
     route: str

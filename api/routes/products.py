@@ -5,7 +5,7 @@ from decimal import Decimal
 from typing import Annotated, Any
 from uuid import UUID
 
-from litestar import Response, Router, get, patch, post
+from litestar import Request, Response, Router, get, patch, post
 from litestar.di import NamedDependency
 from litestar.params import FromPath, JSONBody, QueryParameter
 from msgspec import UNSET, Meta, Struct, UnsetType
@@ -16,8 +16,9 @@ from api.conditions import IfMatch, entity_tag, versions_seen
 from api.envelope import Page, Success
 from api.once import Once
 from api.pages import Listing, PageNumber
+from api.requests import origin
 from api.tenant_database import TenantDatabase
-from domain.audit import record_act
+from domain.audit import difference, record_act
 from domain.catalogue.products import (
     ProductChange,
     change_product,
@@ -26,6 +27,7 @@ from domain.catalogue.products import (
     get_product,
     list_products,
     minor_price,
+    product_facts,
 )
 from domain.inventory.stock import adjust_stock
 from domain.money_rules import to_major
@@ -87,16 +89,24 @@ class ProductView(Struct, rename="camel"):
 
 @post("/", summary="Create a product", permission=PRODUCTS_WRITE, sync_to_thread=True)
 def post_product(
-    data: JSONBody[NewProduct], caller: NamedDependency[Caller], once: NamedDependency[Once]
+    request: Request[Caller, Any, Any],
+    data: JSONBody[NewProduct],
+    once: NamedDependency[Once],
 ) -> Response[Success[ProductView]]:
     """201 with the product; 409 when its SKU is taken."""
     price = minor_price(Decimal(repr(data.price)), data.currency)
 
     def create(tx: Connection) -> Response[Success[ProductView]]:
         row = create_product(
-            tx, caller.tenant_id, sku=data.sku, name=data.name, price=price, currency=data.currency, units=data.stock
+            tx,
+            request.user.tenant_id,
+            sku=data.sku,
+            name=data.name,
+            price=price,
+            currency=data.currency,
+            units=data.stock,
         )
-        record_act(tx, caller.tenant_id, caller.name, "product.created", str(row.id), None, {"sku": row.sku})
+        _record(tx, request, "product.created", row.id, {"new": {"sku": row.sku, **product_facts(row)}})
         return _created(row)
 
     return once.answer(data, create)
@@ -134,9 +144,9 @@ def get_one_product(
 
 @patch("/{product_id:str}", summary="Change a product", permission=PRODUCTS_WRITE, sync_to_thread=True)
 def patch_product(
+    request: Request[Caller, Any, Any],
     product_id: FromPath[UUID],
     data: JSONBody[ProductChanges],
-    caller: NamedDependency[Caller],
     database: NamedDependency[TenantDatabase],
     if_match: IfMatch = None,
 ) -> Response[Success[ProductView]]:
@@ -144,7 +154,9 @@ def patch_product(
     price = None if data.price is UNSET else Decimal(repr(data.price))
     wanted = ProductChange(data.name or None, price)
     with database.begin() as tx:
-        row = change_product(tx, caller.tenant_id, product_id, wanted, caller.name, versions_seen(if_match))
+        before, row = change_product(tx, request.user.tenant_id, product_id, wanted, versions_seen(if_match))
+        if facts := difference(product_facts(before), product_facts(row)):
+            _record(tx, request, "product.changed", product_id, facts)
     return Response(Success(data=_show(row)), headers={"ETag": _entity_tag(row)})
 
 
@@ -178,6 +190,13 @@ def _created(row: Row[Any]) -> Response[Success[ProductView]]:
 
 def _entity_tag(row: Row[Any]) -> str:
     return entity_tag(row.version, [row.on_hand, row.reserved])  # stock moves without its product
+
+
+def _record(
+    tx: Connection, request: Request[Caller, Any, Any], action: str, product_id: UUID, facts: dict[str, Any]
+) -> None:
+    caller = request.user
+    record_act(tx, caller.tenant_id, caller.name, action, str(product_id), detail={**facts, **origin(request)})
 
 
 def _show(row: Row[Any]) -> ProductView:

@@ -11,12 +11,14 @@ from litestar import Request, Response, Router, delete, get, patch, post
 from litestar.di import NamedDependency
 from litestar.params import FromPath, JSONBody
 from msgspec import UNSET, Meta, Struct, UnsetType
-from sqlalchemy import Row
+from sqlalchemy import Connection, Row
 
 from api.bodies import Body, Email, NewPassword, PersonName
+from api.conditions import IfMatch, entity_tag, versions_seen
 from api.envelope import Page, Success
 from api.log_ins import LogIns
-from api.pages import DEFAULT_LIMIT, Cursor, Limit, page, start_id
+from api.once import Once
+from api.pages import Listing, PageNumber
 from api.relay_bell import RelayBell
 from api.requests import origin, refuse, trace_context
 from api.ring import in_time
@@ -29,6 +31,7 @@ from domain.tenants.users import (
     CHANGEABLE,
     NewUser,
     change_user,
+    count_users,
     create_user,
     delete_user,
     facts_of,
@@ -80,7 +83,7 @@ class UserView(Struct, rename="camel"):
 async def post_user(
     request: Request[Caller, Any, Any],
     data: JSONBody[NewPerson],
-    database: NamedDependency[TenantDatabase],
+    once: NamedDependency[Once],
     log_ins: NamedDependency[LogIns],
     bell: NamedDependency[RelayBell],
 ) -> Response[Success[UserView]]:
@@ -94,33 +97,36 @@ async def post_user(
         permissions=data.permissions,
         password_hash=await log_ins.hashing.hash(data.password),
     )
-    row = await in_time(partial(_create, request, database, new))
-    bell.ring()
-    headers = {"Location": f"/api/v1/users/{row.id}"}
-    return Response(Success(data=_show(row)), status_code=201, headers=headers)
 
-
-def _create(request: Request[Caller, Any, Any], database: TenantDatabase, new: NewUser) -> Row[Any]:
-    caller = request.user
-    with database.begin() as tx:
+    def create(tx: Connection) -> Response[Success[UserView]]:
         appoints = may_appoint(caller.role, caller.permissions)
         row = create_user(tx, caller.tenant_id, new, appoints, trace_context(request))
         _record(tx, request, "user.created", row.id, {"new": facts_of(row)})
-    return row
+        headers = {"Location": f"/api/v1/users/{row.id}", "ETag": _entity_tag(row)}
+        return Response(Success(data=_show(row)), status_code=201, headers=headers)
+
+    answer = await in_time(partial(once.answer, data, create))
+    bell.ring()
+    return answer
 
 
 @get("/", summary="List users", permission=USERS_READ, sync_to_thread=True)
 def get_users(
     caller: NamedDependency[Caller],
     database: NamedDependency[TenantDatabase],
-    limit: Limit = DEFAULT_LIMIT,
-    cursor: Cursor = None,
-) -> Page[UserView]:
-    """The tenant's people, newest first."""
-    start = start_id(cursor, "users")
+    listing: NamedDependency[Listing],
+    page: PageNumber = None,
+) -> Response[Page[UserView]]:
+    """The tenant's people, by cursor or by the number of a page."""
+    if page is None:
+        stretch = listing.stretch()
+        with database.connect() as connection:
+            return listing.page(list_users(connection, caller.tenant_id, stretch), _show)
+    stretch, before = listing.numbered_stretch(page)
     with database.connect() as connection:
-        rows = list_users(connection, caller.tenant_id, after=start, limit=limit + 1)
-    return page(rows, limit, _show, "users")
+        rows = list_users(connection, caller.tenant_id, stretch, before=before)
+        total = count_users(connection, caller.tenant_id)
+    return listing.numbered_page(page, total, rows, _show)
 
 
 @get("/me", summary="Read oneself", permission=ANYBODY, sync_to_thread=True)
@@ -135,10 +141,10 @@ def get_me(caller: NamedDependency[Caller], database: NamedDependency[TenantData
 @get("/{user_id:str}", summary="Read a user", permission=USERS_READ, sync_to_thread=True)
 def get_one_user(
     user_id: FromPath[UUID], caller: NamedDependency[Caller], database: NamedDependency[TenantDatabase]
-) -> Success[UserView]:
+) -> Response[Success[UserView]]:
     """One person."""
     with database.connect() as connection:
-        return Success(data=_show(get_user(connection, caller.tenant_id, user_id)))
+        return _answer(get_user(connection, caller.tenant_id, user_id))
 
 
 @patch("/{user_id:str}", summary="Change a user", permission=USERS_WRITE, sync_to_thread=True)
@@ -147,7 +153,8 @@ def patch_user(
     user_id: FromPath[UUID],
     data: JSONBody[PersonChange],
     database: NamedDependency[TenantDatabase],
-) -> Success[UserView]:
+    if_match: IfMatch = None,
+) -> Response[Success[UserView]]:
     """The person as changed, in force within seconds; who is disabled is logged out. 409 for the last active owner."""
     caller = request.user
     wanted = {name: value for name in CHANGEABLE if (value := getattr(data, name)) is not UNSET}
@@ -155,20 +162,25 @@ def patch_user(
         _check_permissions(wanted["permissions"], caller)
         wanted["permissions"] = sorted(set(wanted["permissions"]))
     with database.begin() as tx:
-        before, after = change_user(tx, caller.tenant_id, user_id, wanted, may_appoint(caller.role, caller.permissions))
+        appoints = may_appoint(caller.role, caller.permissions)
+        before, after = change_user(tx, caller.tenant_id, user_id, wanted, appoints, versions_seen(if_match))
         if facts := facts_of_change(before, after):
             _record(tx, request, "user.changed", user_id, facts)
-    return Success(data=_show(after))
+    return _answer(after)
 
 
 @delete("/{user_id:str}", summary="Delete a user", permission=USERS_WRITE, sync_to_thread=True)
 def delete_one_user(
-    request: Request[Caller, Any, Any], user_id: FromPath[UUID], database: NamedDependency[TenantDatabase]
+    request: Request[Caller, Any, Any],
+    user_id: FromPath[UUID],
+    database: NamedDependency[TenantDatabase],
+    if_match: IfMatch = None,
 ) -> None:
     """204: the person is gone, and every log-in of his over. 409 for the last active owner."""
     caller = request.user
     with database.begin() as tx:
-        row = delete_user(tx, caller.tenant_id, user_id, may_appoint(caller.role, caller.permissions))
+        appoints = may_appoint(caller.role, caller.permissions)
+        row = delete_user(tx, caller.tenant_id, user_id, appoints, versions_seen(if_match))
         _record(tx, request, "user.removed", user_id, {"old": facts_of(row)})
 
 
@@ -190,6 +202,14 @@ def _record(
 ) -> None:
     caller = request.user
     record_act(tx, caller.tenant_id, caller.name, action, str(user_id), detail={**facts, **origin(request)})
+
+
+def _answer(row: Row[Any]) -> Response[Success[UserView]]:
+    return Response(Success(data=_show(row)), headers={"ETag": _entity_tag(row)})
+
+
+def _entity_tag(row: Row[Any]) -> str:
+    return entity_tag(row.version, [row.last_login_at])  # a log-in makes no new version
 
 
 def _show(row: Row[Any]) -> UserView:

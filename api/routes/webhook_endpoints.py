@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from litestar import Response, Router, delete, get, patch, post
+from litestar import Request, Response, Router, delete, get, patch, post
 from litestar.di import NamedDependency
 from litestar.params import FromPath, JSONBody
 from msgspec import UNSET, Meta, Struct, UnsetType
@@ -16,9 +16,9 @@ from api.envelope import Page, Success
 from api.once import Once
 from api.pages import Listing
 from api.relay_bell import RelayBell
-from api.requests import refuse
+from api.requests import origin, refuse
 from api.tenant_database import TenantDatabase
-from domain.audit import record_act
+from domain.audit import difference, record_act
 from domain.errors import Violation
 from domain.event_types import EVENT_TYPES
 from domain.tenants.callers import Caller
@@ -30,6 +30,7 @@ from domain.webhooks.endpoints import (
     change_endpoint,
     create_endpoint,
     delete_endpoint,
+    endpoint_facts,
     get_endpoint,
     list_endpoints,
 )
@@ -92,8 +93,8 @@ class CreatedEndpoint(Struct, rename="camel"):
 
 @post("/", summary="Create a webhook endpoint", permission=WEBHOOKS_WRITE, sync_to_thread=True)
 def post_endpoint(
+    request: Request[Caller, Any, Any],
     data: JSONBody[NewEndpoint],
-    caller: NamedDependency[Caller],
     once: NamedDependency[Once],
     settings: NamedDependency[Settings],
 ) -> Response[Success[CreatedEndpoint]]:
@@ -102,8 +103,10 @@ def post_endpoint(
     retry = _retry(data.retry)
 
     def create(tx: Connection) -> Response[Success[CreatedEndpoint]]:
-        row, secret = create_endpoint(tx, settings.secret_bytes, caller.tenant_id, data.url, data.event_types, retry)
-        record_act(tx, caller.tenant_id, caller.name, "webhook_endpoint.created", str(row.id), None, {"url": row.url})
+        row, secret = create_endpoint(
+            tx, settings.secret_bytes, request.user.tenant_id, data.url, data.event_types, retry
+        )
+        _record(tx, request, "webhook_endpoint.created", row.id, {"new": endpoint_facts(row)})
         shown = CreatedEndpoint(
             row.id, row.url, list(row.event_types), "enabled", row.version, row.created_at, secret_text(secret)
         )
@@ -139,9 +142,9 @@ def get_one_endpoint(
 
 @patch("/{endpoint_id:str}", summary="Change a webhook endpoint", permission=WEBHOOKS_WRITE, sync_to_thread=True)
 def patch_endpoint(
+    request: Request[Caller, Any, Any],
     endpoint_id: FromPath[UUID],
     data: JSONBody[EndpointChanges],
-    caller: NamedDependency[Caller],
     database: NamedDependency[TenantDatabase],
     settings: NamedDependency[Settings],
     bell: NamedDependency[RelayBell],
@@ -153,22 +156,31 @@ def patch_endpoint(
     enabled = data.status if data.status is UNSET else data.status == "enabled"
     wanted = EndpointChange(data.url, data.event_types, retry, enabled)
     with database.begin() as tx:
-        row = change_endpoint(tx, caller.tenant_id, endpoint_id, wanted, caller.name, versions_seen(if_match))
+        before, row = change_endpoint(tx, request.user.tenant_id, endpoint_id, wanted, versions_seen(if_match))
+        if facts := difference(endpoint_facts(before), endpoint_facts(row)):
+            _record(tx, request, "webhook_endpoint.changed", endpoint_id, facts)
     bell.ring_from_thread()
     return Response(Success(data=_show(row)), headers={"ETag": entity_tag(row.version)})
 
 
 @delete("/{endpoint_id:str}", summary="Delete a webhook endpoint", permission=WEBHOOKS_WRITE, sync_to_thread=True)
 def delete_one_endpoint(
+    request: Request[Caller, Any, Any],
     endpoint_id: FromPath[UUID],
-    caller: NamedDependency[Caller],
     database: NamedDependency[TenantDatabase],
     if_match: IfMatch = None,
 ) -> None:
     """204: the endpoint is gone, and what still waited for it is cancelled."""
     with database.begin() as tx:
-        delete_endpoint(tx, caller.tenant_id, endpoint_id, versions_seen(if_match))
-        record_act(tx, caller.tenant_id, caller.name, "webhook_endpoint.deleted", str(endpoint_id))
+        delete_endpoint(tx, request.user.tenant_id, endpoint_id, versions_seen(if_match))
+        _record(tx, request, "webhook_endpoint.deleted", endpoint_id, {})
+
+
+def _record(
+    tx: Connection, request: Request[Caller, Any, Any], action: str, endpoint_id: UUID, facts: dict[str, Any]
+) -> None:
+    caller = request.user
+    record_act(tx, caller.tenant_id, caller.name, action, str(endpoint_id), detail={**facts, **origin(request)})
 
 
 def _retry(given: NewRetry | None) -> RetryOverride | None:

@@ -9,7 +9,6 @@ import msgspec
 from sqlalchemy import ColumnElement, Connection, Row, Select, func, insert, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
-from domain.audit import record_act
 from domain.errors import BodyInvalid, DuplicateResource, NotFound, Violation
 from domain.ids import new_id
 from domain.inventory.stock import Movement, move_stock
@@ -63,26 +62,30 @@ class ProductChange(msgspec.Struct, frozen=True):
 
 
 def change_product(
-    tx: Connection, tenant_id: UUID, product_id: UUID, wanted: ProductChange, by: str, seen: Collection[int] | None
-) -> Row[Any]:
-    """The product is as wanted. If it was not, it is one version further, and the audit log says what it was.
+    tx: Connection, tenant_id: UUID, product_id: UUID, wanted: ProductChange, seen: Collection[int] | None
+) -> tuple[Row[Any], Row[Any]]:
+    """The product before and after; one version further unless it was as wanted already.
 
     Raises NotFound, VersionConflict when it is at no version that was `seen`, BodyInvalid for a price that its currency
     does not have.
     """
     c = products.c
     it = (c.tenant_id == tenant_id) & (c.id == product_id)
-    old = tx.execute(select(products).where(it).with_for_update(key_share=True)).first()
-    if old is None:
+    before = tx.execute(select(products).where(it).with_for_update(key_share=True)).first()
+    if before is None:
         raise NotFound(resource="Product")
-    check_version("The product", old.version, seen)
-    new = {"name": wanted.name, "price": None if wanted.price is None else minor_price(wanted.price, old.currency)}
-    changed = {name: value for name, value in new.items() if value is not None and value != old._mapping[name]}
-    if changed:
-        tx.execute(update(products).where(it).values(**changed, version=c.version + 1))
-        detail = {"old": {name: old._mapping[name] for name in changed}, "new": changed}
-        record_act(tx, tenant_id, by, "product.changed", str(product_id), None, detail)
-    return get_product(tx, tenant_id, product_id)
+    check_version("The product", before.version, seen)
+    price = None if wanted.price is None else minor_price(wanted.price, before.currency)
+    values = {"name": wanted.name, "price": price}
+    changes = {name: value for name, value in values.items() if value not in {None, before._mapping[name]}}
+    if changes:
+        tx.execute(update(products).where(it).values(**changes, version=c.version + 1))
+    return before, get_product(tx, tenant_id, product_id)
+
+
+def product_facts(row: Row[Any]) -> dict[str, Any]:
+    """What the audit log is told of a product, its price in minor units."""
+    return {"name": row.name, "price": row.price}
 
 
 def minor_price(price: Decimal, currency: str) -> int:

@@ -15,8 +15,10 @@ from domain.errors import AboveYou, DuplicateResource, LastOwner, NotFound
 from domain.ids import new_id
 from domain.job_kinds import MailWelcome
 from domain.jobs.outbox import enqueue, new_job
+from domain.stretch import Stretch
 from domain.tables.people import users
 from domain.tenants.refresh_tokens import end_families_of
+from domain.versions import check_version
 
 #: Of a person all but the hash of the password.
 SHOWN = [column for column in users.c if column.name != "password_hash"]
@@ -76,22 +78,35 @@ def find_user(tx: Connection, tenant_id: UUID, email: str) -> Row[Any]:
     return _found(tx.execute(select(*SHOWN).where(users.c.tenant_id == tenant_id, users.c.email == email)).first())
 
 
-def list_users(tx: Connection, tenant_id: UUID, *, after: UUID | None, limit: int) -> Sequence[Row[Any]]:
-    """People, newest first, those before the id `after`."""
-    query = select(*SHOWN).where(users.c.tenant_id == tenant_id).order_by(users.c.id.desc()).limit(limit)
-    return tx.execute(query if after is None else query.where(users.c.id < after)).all()
+def list_users(tx: Connection, tenant_id: UUID, stretch: Stretch, *, before: int = 0) -> Sequence[Row[Any]]:
+    """A stretch of the people by id, but the first `before` of them."""
+    query = select(*SHOWN).where(users.c.tenant_id == tenant_id).offset(before)
+    return tx.execute(stretch.of(query, users.c.id)).all()
+
+
+def count_users(tx: Connection, tenant_id: UUID) -> int:
+    """How many people the tenant has."""
+    count = select(func.count()).select_from(users).where(users.c.tenant_id == tenant_id)
+    return tx.execute(count).scalar_one()
 
 
 def change_user(
-    tx: Connection, tenant_id: UUID, user_id: UUID, wanted: Mapping[str, Any], may_appoint: Collection[str]
+    tx: Connection,
+    tenant_id: UUID,
+    user_id: UUID,
+    wanted: Mapping[str, Any],
+    may_appoint: Collection[str],
+    seen: Collection[int] | None = None,
 ) -> tuple[Row[Any], Row[Any]]:
     """The person before and after; the same row twice when nothing changes. Who is disabled is logged out everywhere.
 
-    `wanted` names some of CHANGEABLE. Raises NotFound, AboveYou for the old role or the new one, LastOwner.
+    `wanted` names some of CHANGEABLE. Raises NotFound, AboveYou for the old role or the new one, VersionConflict
+    when he is at no version that was `seen`, LastOwner.
     """
     owners, before = _lock(tx, tenant_id, user_id)
     for role in (before.role, wanted.get("role", before.role)):
         _check(role, may_appoint)
+    check_version("The user", before.version, seen)
     changes = {name: value for name, value in wanted.items() if getattr(before, name) != value}
     if not changes:
         return before, before
@@ -118,10 +133,16 @@ def set_password(tx: Connection, tenant_id: UUID, user_id: UUID, password_hash: 
     end_families_of(tx, tenant_id, user_id)
 
 
-def delete_user(tx: Connection, tenant_id: UUID, user_id: UUID, may_appoint: Collection[str]) -> Row[Any]:
-    """The person is gone, and with him his log-ins; answers what he was. Raises NotFound, AboveYou, LastOwner."""
+def delete_user(
+    tx: Connection, tenant_id: UUID, user_id: UUID, may_appoint: Collection[str], seen: Collection[int] | None = None
+) -> Row[Any]:
+    """The person is gone, and with him his log-ins; answers what he was.
+
+    Raises NotFound, AboveYou, VersionConflict when he is at no version that was `seen`, LastOwner.
+    """
     owners, row = _lock(tx, tenant_id, user_id)
     _check(row.role, may_appoint)
+    check_version("The user", row.version, seen)
     if owners == [user_id]:
         raise LastOwner
     tx.execute(delete(users).where(users.c.tenant_id == tenant_id, users.c.id == user_id))

@@ -9,7 +9,6 @@ import msgspec
 from msgspec import UNSET, UnsetType
 from sqlalchemy import Connection, Row, delete, insert, select, text, update
 
-from domain.audit import record_act
 from domain.errors import NotFound
 from domain.ids import new_id
 from domain.job_kinds import DeliverWebhook
@@ -129,29 +128,24 @@ class EndpointChange(msgspec.Struct, frozen=True):
 
 
 def change_endpoint(
-    tx: Connection, tenant_id: UUID, endpoint_id: UUID, wanted: EndpointChange, by: str, seen: Collection[int] | None
-) -> Row[Any]:
-    """The endpoint is as wanted, and its lane open or closed. If it was not, it is one version further, and the audit
-    log says what it was.
+    tx: Connection, tenant_id: UUID, endpoint_id: UUID, wanted: EndpointChange, seen: Collection[int] | None
+) -> tuple[Row[Any], Row[Any]]:
+    """The endpoint before and after, its lane open or closed; one version further unless it was as wanted already.
 
     What waits goes to the new address; who gets an event was decided when it happened. Raises NotFound, or
     VersionConflict when it is at no version that was `seen`.
     """
     c = webhook_endpoints.c
     it = (c.tenant_id == tenant_id) & (c.id == endpoint_id)
-    old = tx.execute(select(webhook_endpoints).where(it).with_for_update(key_share=True)).first()
-    if old is None:
+    before = tx.execute(select(webhook_endpoints).where(it).with_for_update(key_share=True)).first()
+    if before is None:
         raise NotFound(resource="Webhook endpoint")
-    check_version("The webhook endpoint", old.version, seen)
-    values = _values(wanted, old)
+    check_version("The webhook endpoint", before.version, seen)
+    values = _values(wanted, before)
     if values:
         tx.execute(update(webhook_endpoints).where(it).values(**values, version=c.version + 1))
         _steer_lane(tx, endpoint_lane(endpoint_id), wanted.enabled)
-    row = get_endpoint(tx, tenant_id, endpoint_id)
-    if values:
-        detail = {"old": _facts(old), "new": _facts(row)}
-        record_act(tx, tenant_id, by, "webhook_endpoint.changed", str(endpoint_id), None, detail)
-    return row
+    return before, get_endpoint(tx, tenant_id, endpoint_id)
 
 
 def _values(wanted: EndpointChange, old: Row[Any]) -> dict[str, Any]:
@@ -176,7 +170,8 @@ def _steer_lane(tx: Connection, lane: str, enabled: bool | UnsetType) -> None:
         disable_lane(tx, lane)
 
 
-def _facts(row: Row[Any]) -> dict[str, object]:
+def endpoint_facts(row: Row[Any]) -> dict[str, Any]:
+    """What the audit log is told of an endpoint."""
     return {"url": row.url, "eventTypes": row.event_types, "retry": row.retry, "enabled": row.disabled_at is None}
 
 

@@ -44,7 +44,8 @@ def create(  # options by name
     Example: longshore users create --tenant acme --email ada@example.com --name Ada --role owner
     """
     with answering(as_json) as out, database() as engine:
-        from api.bodies import Address, PersonName
+        from api.bodies import Email as Address
+        from api.bodies import PersonName
         from domain.audit import record_act
         from domain.tenants.passwords import hash_password
         from domain.tenants.permission_rules import ROLES
@@ -69,10 +70,11 @@ def create(  # options by name
 def list_(tenant: Tenant = "default", as_json: Json = False) -> None:
     """The people of a tenant, newest first."""
     with answering(as_json) as out, database() as engine, engine.begin() as tx:
+        from domain.stretch import Stretch
         from domain.tenants.tenants import find_tenant
         from domain.tenants.users import list_users
 
-        rows = list_users(tx, find_tenant(tx, tenant), after=None, limit=10_000)
+        rows = list_users(tx, find_tenant(tx, tenant), Stretch(10_000))
         out.records([_record(row) for row in rows], _COLUMNS, "There are no people.")
 
 
@@ -160,13 +162,17 @@ def _role(text: str) -> str:
 
 
 def _fitting(option: str, text: str, kind: Any) -> str:
-    """The text, if the API would take it. Raises typer.BadParameter."""
+    """The text as the API would take it. Raises typer.BadParameter."""
     import msgspec
 
+    from api.bodies import proper_form
+
     try:
-        return str(msgspec.convert(text, kind))
+        found = str(msgspec.convert(text, kind))
     except msgspec.ValidationError:
         raise typer.BadParameter(f"{option}: {text!r} will not do") from None
+    proper = proper_form(kind)
+    return proper(found) if proper else found
 
 
 def _record(row: "Row[Any]") -> dict[str, Any]:

@@ -110,8 +110,19 @@ def _change_product(owner: Customer) -> Change:
     return Change("PATCH", path, path, {"name": "Another"})
 
 
+def _change_user(owner: Customer) -> Change:
+    path = f"/users/{owner.employed()}"
+    return Change("PATCH", path, path, {"name": "Another"})
+
+
+def _remove_user(owner: Customer) -> Change:
+    path = f"/users/{owner.employed()}"
+    return Change("DELETE", path, path)
+
+
 CHANGES: list[Callable[[Customer], Change]] = [_cancel, _complete, _remove_endpoint, _change_endpoint, _change_product]
-TABLES = {"orders": "orders", "webhook-endpoints": "webhook_endpoints", "products": "products"}
+CHANGES += [_change_user, _remove_user]
+TABLES = {"orders": "orders", "webhook-endpoints": "webhook_endpoints", "products": "products", "users": "users"}
 
 
 @pytest.mark.parametrize("change", CHANGES)

@@ -106,6 +106,12 @@ class TestProducts:
     def test_lists_that_grow_without_end_have_no_numbers(self, owner: Customer, path: str) -> None:
         error_of(owner.get(f"{path}?page=1"), 400, "VALIDATION_ERROR")
 
+    def test_people_have_numbered_pages_too(self, customer: Customer) -> None:
+        known = [str(customer.employed()) for _ in range(3)]
+        pages = [customer.get(f"/users?page={number}&limit=2&sort=createdAt") for number in (1, 2)]
+        assert [ids_of(page) for page in pages] == [known[:2], known[2:]]
+        assert pages[1].json()["pagination"]["total"] == 3
+
     def test_a_search_finds_a_part_of_the_name_as_it_is_written(self, customer: Customer, other: Customer) -> None:
         names = ["Blue Mug", "mugger", "100% wool", "1000 wool", "a_b", "aXb", "it's /", "back\\slash"]
         ids = {name: str(customer.stocked(f"SKU-{at}", name=name)) for at, name in enumerate(names)}

@@ -9,11 +9,13 @@ from typing import Any
 
 import pytest
 from httpx import Response
+from msgspec import convert
 from sqlalchemy import text
 
 import api.once
 import api.routes.products
 import domain.idempotency
+from api.routes.users import NewPerson
 from domain.errors import InsufficientStock
 from domain.ids import new_id
 from domain.inventory.stock import adjust_stock
@@ -25,7 +27,7 @@ PRODUCT = {"sku": "CUP", "name": "Cup", "price": 3, "stock": 2}
 REPORT = {"type": "orders", "from": "2026-01-01T00:00:00Z", "to": "2026-02-01T00:00:00Z"}
 ENDPOINT = {"url": "https://example.com/hook", "eventTypes": ["*"]}
 ROUTES = ["/products", "/products/{}/stock-adjustments", "/reports", "/webhook-endpoints", "/orders/{}/cancel"]
-ROUTES += ["/orders/{}/complete"]
+ROUTES += ["/orders/{}/complete", "/users"]
 
 
 class Request:
@@ -55,6 +57,8 @@ class Request:
             return route, {**REPORT, "to": f"2026-02-01T00:00:00.{new_id().int % 10**6:06}Z"}
         if route == "/webhook-endpoints":
             return route, {**ENDPOINT, "url": f"https://example.com/{new_id()}"}
+        if route == "/users":
+            return route, {"email": f"{new_id()}@example.com", "password": "a password", "name": "Ada"}
         product_id = self.customer.stocked(sku)
         if "stock" in route:
             return route.format(product_id), {"delta": 1}
@@ -70,6 +74,7 @@ MADE = {
     "/webhook-endpoints": {"webhook_endpoints": 1},
     "/orders/{}/cancel": {"jobs": 1, "outbox": 1},
     "/orders/{}/complete": {"jobs": 1, "outbox": 1},
+    "/users": {"users": 1, "jobs": 1, "outbox": 1},
 }
 
 
@@ -248,6 +253,17 @@ def test_a_secret_that_was_answered_is_not_stored_in_the_clear(customer: Custome
     body = bytes(customer.shop.scalar(stored, t=customer.tenant_id))
     assert len(body) > 100
     assert not any(part in body for part in (b"whsec_", secret.removeprefix("whsec_").encode(), b"success"))
+
+
+def test_the_digest_of_a_request_is_of_no_use_to_who_guesses_the_password_in_it(customer: Customer) -> None:
+    request = Request(customer, "/users")
+    assert request.send().status_code == 201
+    stored = bytes(
+        customer.shop.scalar("SELECT request_hash FROM idempotency_keys WHERE tenant_id = :t", t=customer.tenant_id)
+    )
+    assert request.body is not None
+    body = convert(request.body, NewPerson)
+    assert stored != api.once.request_hash("POST", f"{V1}/users", body)
 
 
 class TestOverABrokenWire:
