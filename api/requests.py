@@ -1,5 +1,6 @@
 """What handlers read off a request besides its body: its trace, its origin, its idempotency key."""
 
+import re
 from typing import Annotated, Any
 
 import msgspec
@@ -9,20 +10,22 @@ from litestar.params import HeaderParameter
 
 from domain.errors import BodyInvalid, IdempotencyKeyRequired, Violation
 
+LONGEST_KEY = 255
+#: In quotes, or not in quotes; a header's value neither begins nor ends with a space.
+_KEY = r'"[ -~]{1,255}"|[!#-~]([ -~]{0,253}[!-~])?|"([ -~]{0,253}[!#-~])?'
 IdempotencyKey = Annotated[
-    str | None,
+    str | None,  # so that the answer without one has a code of its own
     HeaderParameter(
         name="Idempotency-Key",
-        required=False,
+        required=True,
         description="1 to 255 printable characters, quoted or not; makes a retry of the request safe",
-        examples=[],
+        schema_extra={"pattern": f"^({_KEY})$"},
     ),
 ]
 NamedTenant = Annotated[
     str | None,
     HeaderParameter(name="X-Tenant-ID", required=False, description="The id of the tenant that is meant", examples=[]),
 ]
-LONGEST_KEY = 255
 
 
 def trace_context(request: Request[Any, Any, Any]) -> str:
@@ -49,11 +52,10 @@ def idempotency_key(header: str | None) -> str:
     """
     if header is None:
         raise IdempotencyKeyRequired
-    key = header[1:-1] if len(header) > 1 and header[0] == header[-1] == '"' else header
-    if not (1 <= len(key) <= LONGEST_KEY and key.isascii() and key.isprintable()):
+    if not re.fullmatch(_KEY, header):
         why = f"must be 1 to {LONGEST_KEY} printable ASCII characters"
         raise ValidationException(extra=[{"key": "Idempotency-Key", "message": why}])
-    return key
+    return header[1:-1] if len(header) > 1 and header[0] == header[-1] == '"' else header
 
 
 def refuse(*violations: Violation) -> None:

@@ -64,7 +64,10 @@ def live() -> Live:
     ["/readyz", "/health/ready", "/ready"],
     summary="Can it serve?",
     tags=["Health"],
-    responses={503: ResponseSpec(Ready, description="It cannot serve")},
+    responses={
+        200: ResponseSpec(Ready, description="It can serve"),
+        503: ResponseSpec(Ready, description="It cannot serve"),
+    },
 )
 async def ready(request: Request[Any, Any, Any], readiness: NamedDependency[Readiness]) -> Response[Any]:
     """503 while PostgreSQL is away or the process is stopping. Redis away is reported, and does not stop the intake."""
@@ -80,7 +83,10 @@ async def ready(request: Request[Any, Any, Any], readiness: NamedDependency[Read
     ["/health", "/api/v1/health"],
     summary="How is everything?",
     tags=["Health"],
-    responses={503: ResponseSpec(Health, description="Unhealthy")},
+    responses={
+        200: ResponseSpec(Health, description="Healthy or degraded"),
+        503: ResponseSpec(Health, description="Unhealthy"),
+    },
 )
 async def health(
     request: Request[Any, Any, Any], readiness: NamedDependency[Readiness], engine: NamedDependency[Engine]

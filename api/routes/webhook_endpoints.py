@@ -38,7 +38,7 @@ from domain.webhooks.signature_rules import secret_text
 from ops.settings import Settings
 
 Url = Annotated[str, Meta(min_length=1, max_length=2048)]
-EventType = Annotated[str, Meta(max_length=100)]
+EventType = Annotated[str, Meta(max_length=100, extra_json_schema={"enum": ["*", *EVENT_TYPES]})]
 EventTypes = Annotated[list[EventType], Meta(min_length=1, max_length=50)]
 
 
