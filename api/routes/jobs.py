@@ -1,6 +1,7 @@
 """Jobs as the callers behind them see them: one monitor to poll, always 200, done or not."""
 
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
@@ -11,7 +12,7 @@ from litestar.di import NamedDependency
 from litestar.openapi import ResponseSpec
 from litestar.params import FromPath, QueryParameter
 from msgspec import Struct
-from sqlalchemy import Row
+from sqlalchemy import Engine, Row
 
 from api.conditions import IfNoneMatch, Prefer, entity_tag, has_seen, preferred_wait_s
 from api.envelope import Page, Success
@@ -20,7 +21,7 @@ from api.leaving import leaving
 from api.pages import Listing
 from api.tenant_database import TenantDatabase
 from domain import aftermath
-from domain.jobs.queries import JobFilter, get_job, list_jobs
+from domain.jobs.queries import JobFilter, get_job, held_jobs, list_jobs
 from domain.jobs.results import readable_result, result_expires_at
 from domain.jobs.state_machine import TERMINAL, JobState
 from domain.tenants.callers import Caller
@@ -118,6 +119,7 @@ def show_job(job: Row[Any]) -> JobView:
 def get_jobs(
     caller: NamedDependency[Caller],
     database: NamedDependency[TenantDatabase],
+    engine: NamedDependency[Engine],
     listing: NamedDependency[Listing],
     in_state: StateFilter = None,
     kind: KindFilter = None,
@@ -125,10 +127,16 @@ def get_jobs(
 ) -> Response[Page[JobView]]:
     """The tenant's jobs."""
     stretch = listing.stretch()
+    wanted = JobFilter(state=in_state, kind=kind, parent_id=parent_id)
+    among = _held(engine) if in_state == "running" else None
     with database.connect() as connection:
-        wanted = JobFilter(state=in_state, kind=kind, parent_id=parent_id)
-        rows = list_jobs(connection, caller.tenant_id, wanted, stretch)
+        rows = list_jobs(connection, caller.tenant_id, wanted, stretch, among=among)
     return listing.page(rows, show_job)
+
+
+def _held(engine: Engine) -> Sequence[UUID]:
+    with engine.connect() as connection:
+        return held_jobs(connection)
 
 
 @get(
@@ -204,13 +212,14 @@ def cancel_job(
     caller: NamedDependency[Caller],
     database: NamedDependency[TenantDatabase],
     news: NamedDependency[JobNews],
-) -> Success[JobView]:
+) -> Response[Success[JobView]]:
     """A waiting job is cancelled at once; a running one is asked to stop."""
     with database.begin() as tx:
         aftermath.cancel(tx, caller.tenant_id, job_id)
         shown = show_job(get_job(tx, caller.tenant_id, job_id))
     news.announce_from_thread(job_id)
-    return Success(data=shown)
+    headers = {"Location": f"/api/v1/jobs/{job_id}", "Retry-After": "1"}
+    return Response(Success(data=shown), status_code=202, headers=headers)
 
 
 router = Router("/jobs", route_handlers=[get_jobs, get_one_job, cancel_job], tags=["Jobs"])

@@ -6,7 +6,7 @@ from typing import Any
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import Connection, Label, Row, Select, func, literal_column, select, text
+from sqlalchemy import ARRAY, Connection, Label, Row, Select, any_, cast, func, literal_column, select, text
 
 from domain.errors import NotFound
 from domain.jobs.attempts import RUNNING_JOBS
@@ -38,13 +38,25 @@ def get_job(tx: Connection, tenant_id: UUID | None, job_id: UUID) -> Row[Any]:
     return row
 
 
-def list_jobs(tx: Connection, tenant_id: UUID | None, wanted: JobFilter, stretch: Stretch) -> Sequence[Row[Any]]:
-    """A stretch of the jobs that match, by id."""
+def list_jobs(
+    tx: Connection,
+    tenant_id: UUID | None,
+    wanted: JobFilter,
+    stretch: Stretch,
+    *,
+    among: Sequence[UUID] | None = None,
+) -> Sequence[Row[Any]]:
+    """A stretch of the jobs that match, by id; only those `among`, if that is given.
+
+    Leases are not for the eyes of a tenant's session: whoever asks in one for running jobs names those held.
+    """
     query = _of_tenant(select(jobs), tenant_id)
     for name in wanted.__struct_fields__:
         if (value := getattr(wanted, name)) is not None:
             query = query.where(jobs.c[name] == value)
-    if (table := _SHORTCUTS.get(wanted.state or "")) is not None:
+    if among is not None:
+        query = query.where(jobs.c.id == any_(cast(list(among), ARRAY(jobs.c.id.type))))
+    elif (table := _SHORTCUTS.get(wanted.state or "")) is not None:
         query = query.where(jobs.c.id.in_(table))
     return tx.execute(stretch.of(query, jobs.c.id)).all()
 
@@ -52,14 +64,20 @@ def list_jobs(tx: Connection, tenant_id: UUID | None, wanted: JobFilter, stretch
 # No index knows the state. Whoever waits has an outbox row, whoever runs a lease, whoever died a dead letter,
 # whoever was cancelled the time when it was asked for.
 _WAITING = select(outbox.c.job_id)
+_HELD = select(func.unnest(leases.c.job_ids))
 _SHORTCUTS = {
     "scheduled": _WAITING,
     "queued": _WAITING,
     "retrying": _WAITING,
-    "running": select(func.unnest(leases.c.job_ids)),
+    "running": _HELD,
     "dead": select(dead_letters.c.job_id),
     "cancelled": select(jobs.c.id).where(jobs.c.cancel_requested_at.is_not(None)),
 }
+
+
+def held_jobs(tx: Connection) -> Sequence[UUID]:
+    """The jobs that workers hold, of all tenants; some may have ended just now."""
+    return tx.execute(_HELD).scalars().all()
 
 
 def attempts_of(tx: Connection, job_ids: Sequence[UUID]) -> dict[UUID, list[Row[Any]]]:

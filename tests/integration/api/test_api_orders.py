@@ -9,6 +9,7 @@ from uuid import UUID
 import pytest
 
 from domain.jobs.retry_policy import Errored
+from domain.jobs.state_machine import JobState
 from tests.integration.api.shop import Customer, error_of, fields_of, ids_of, walk
 
 ORDER: dict[str, Any] = {
@@ -162,10 +163,10 @@ class TestIdempotency:
         assert buyer.order(key=key).status_code == 202
         assert buyer.order(key=key).headers["Idempotent-Replayed"] == "true"
 
-    def test_twenty_twins_at_once_make_one_order(self, buyer: Customer) -> None:
+    def test_sixty_four_twins_at_once_make_one_order(self, buyer: Customer) -> None:
         before = buyer.rows()
-        with ThreadPoolExecutor(20) as threads:
-            answers = list(threads.map(lambda _: buyer.post("/orders", ORDER, Idempotency_Key="k"), range(20)))
+        with ThreadPoolExecutor(64) as threads:
+            answers = list(threads.map(lambda _: buyer.post("/orders", ORDER, Idempotency_Key="k"), range(64)))
         assert {answer.status_code for answer in answers} == {202}
         assert len({answer.content for answer in answers}) == 1
         assert sum("Idempotent-Replayed" not in answer.headers for answer in answers) == 1
@@ -281,6 +282,20 @@ class TestJobs:
         assert ids_of(buyer.get("/jobs?kind=inventory.reserve")) == [str(second), str(first)]
         assert ids_of(buyer.get("/jobs?kind=report.generate&state=queued")) == [str(report)]
         assert ids_of(buyer.get("/jobs?kind=no.such")) == []
+
+    def test_every_state_can_be_asked_for_and_shows_the_jobs_in_it(self, buyer: Customer, other: Customer) -> None:
+        _, queued = buyer.ordered()
+        buyer.shop.started(buyer.ordered()[1])
+        running = buyer.get("/jobs").json()["data"][0]["id"]
+        buyer.shop.started(other.reported()[1])
+        _, cancelled = buyer.ordered()
+        buyer.post(f"/jobs/{cancelled}/cancel")
+        dead = buyer.shop.scalar("SELECT job_id FROM dead_letters WHERE id = :id", id=buyer.buried())
+        found = {state.value: ids_of(buyer.get(f"/jobs?state={state}")) for state in JobState}
+        expected = {"queued": queued, "running": running, "cancelled": cancelled, "dead": dead}
+        assert {state: ids for state, ids in found.items() if ids} == {
+            name: [str(id_)] for name, id_ in expected.items()
+        }
 
     def test_an_orders_jobs_are_its_own(self, buyer: Customer) -> None:
         order_id, job_id = buyer.ordered()
