@@ -8,7 +8,7 @@ from typing import Any
 
 from litestar import Litestar, Request, Router
 from litestar.di import Provide
-from litestar.exceptions import HTTPException
+from litestar.exceptions import HTTPException, NotFoundException
 from litestar.static_files import create_static_files_router
 from sqlalchemy import Engine
 
@@ -82,7 +82,7 @@ def create_app(settings: Settings, schema: str | None = None) -> Litestar:
     )
     entrance = Router(PREFIX, route_handlers=[auth.router], middleware=[PerAddress(), JsonOnly()], before_request=admit)
     assets = create_static_files_router(
-        "/api-docs/assets", [STATIC / "swagger-ui", STATIC / "page"], include_in_schema=False
+        "/api-docs/assets", [STATIC / "swagger-ui", STATIC / "page"], include_in_schema=False, before_request=_a_name
     )
     store, gauges = ReportStore(settings.reports_url), Gauges(engine, (engine, tenants, intake))
     tokens = AccessTokens(settings.jwt_seeds or [derived_seed(settings.secret_bytes)], settings.access_lifetime)
@@ -123,6 +123,11 @@ def create_app(settings: Settings, schema: str | None = None) -> Litestar:
     app.state.limiter = limiter
     app.state.strangers = strangers
     return app
+
+
+def _a_name(request: Request[Any, Any, Any]) -> None:
+    if "\0" in request.scope["path"]:  # no file system has such a name, and Python will not ask it
+        raise NotFoundException
 
 
 def _caller(request: Request[Caller, Any, Any]) -> Caller:

@@ -43,6 +43,8 @@ class Authentication(AbstractAuthenticationMiddleware):
 async def _caller(connection: Connection, may_ask: Callable[[], None]) -> Caller:
     keys: KeyRing = connection.app.state.key_ring
     tokens: TokenRing = connection.app.state.token_ring
+    if any(len(connection.headers.getall(name, [])) > 1 for name in ("x-api-key", "authorization")):
+        raise Unauthenticated  # of two, whoever looked at the request on the way may have judged the other one
     key = connection.headers.get("x-api-key")
     if key is not None:
         return await keys.caller(key, may_ask)

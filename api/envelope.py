@@ -7,7 +7,12 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 from litestar import Request, Response
-from litestar.exceptions import HTTPException, SerializationException, ValidationException
+from litestar.exceptions import (
+    HTTPException,
+    InternalServerException,
+    SerializationException,
+    ValidationException,
+)
 from msgspec import UNSET, Struct, UnsetType
 from sqlalchemy.exc import OperationalError
 
@@ -181,6 +186,10 @@ def classify(request: Request[Any, Any, Any], error: Exception) -> Failure:  # n
             return Failure("VALIDATION_ERROR", 400, "A parameter is not valid.", _of_parameters(request, error))
         case HTTPException(status_code=400, __cause__=SerializationException()):
             return Failure("MALFORMED_JSON", 400, "The body is not well-formed JSON.")
+        case InternalServerException(
+            detail="client disconnected prematurely"
+        ):  # a body that breaks off is no fault of ours
+            return Failure("BAD_REQUEST", 400, "The body ended before it was whole.")
         case HTTPException(status_code=status) if status in _BY_STATUS:
             return Failure(_BY_STATUS[status], status, str(error.detail))
         case UnicodeDecodeError() | RecursionError() | SerializationException():

@@ -1,10 +1,10 @@
-"""What is taken and what is given: bodies in JSON, unencoded, answers in the media type of their route.
+"""What is taken and what is given: bodies in JSON and UTF-8, unencoded, answers in the media type of their route.
 
 Litestar would parse JSON under any content type, and answer whatever is accepted. Runs after authentication.
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from litestar.exceptions import HTTPException
 from litestar.middleware import ASGIMiddleware
@@ -14,21 +14,36 @@ JSON = "application/json"
 #: The same, by the name that says which version of the contract is meant.
 VENDOR_JSON = "application/vnd.longshore.v1+json"
 _ZERO = re.compile(r"q=0(\.0{0,3})?")
+#: RFC 8259, 8.1: between systems JSON is UTF-8, of which ASCII is a part.
+_CHARSETS = {"utf-8", "us-ascii"}
+_CHARSET = re.compile(r';\s*charset\s*=\s*"?([^";,\s]*)', re.IGNORECASE)
 
 
 class JsonOnly(ASGIMiddleware):
     """415 for a body of another media type, or one with a Content-Encoding: it could unfold into anything."""
 
     async def handle(self, scope: Scope, receive: Receive, send: Send, next_app: ASGIApp) -> None:
-        headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
-        media_type = headers.get(b"content-type", "").partition(";")[0].strip().lower()
-        if _has_body(headers) and (media_type != JSON or headers.get(b"content-encoding", "identity") != "identity"):
-            raise HTTPException(status_code=415, detail=f"Send the body as {JSON}, without Content-Encoding.")
+        if _has_body(scope) and not (_is_json(_values(scope, b"content-type")) and _is_plain(scope)):
+            raise HTTPException(status_code=415, detail=f"Send the body as {JSON} in UTF-8, without Content-Encoding.")
         await next_app(scope, receive, send)
 
 
-def _has_body(headers: dict[bytes, str]) -> bool:
-    return headers.get(b"content-length", "0") != "0" or b"transfer-encoding" in headers
+def _values(scope: Scope, name: bytes) -> list[str]:
+    return [value.decode("latin-1") for each, value in scope["headers"] if each == name]
+
+
+def _has_body(scope: Scope) -> bool:
+    return _values(scope, b"content-length") not in ([], ["0"]) or bool(_values(scope, b"transfer-encoding"))
+
+
+def _is_json(types: Sequence[str]) -> bool:
+    """Of two types, whoever looked at the request on the way may have gone by the other one."""
+    media_type = types[0].partition(";")[0].strip().lower() if len(types) == 1 else None
+    return media_type == JSON and {name.lower() for name in _CHARSET.findall(types[0])} <= _CHARSETS
+
+
+def _is_plain(scope: Scope) -> bool:
+    return set(_values(scope, b"content-encoding")) <= {"identity"}
 
 
 def refuse_unless_accepted(accept: str, given: str) -> None:

@@ -1,7 +1,9 @@
 """Every violation of a body's schema, not only the first: msgspec stops at one, callers want the list."""
 
+import json
+import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, get_args, get_origin
 
 import msgspec
@@ -15,14 +17,18 @@ _AT = re.compile(r" - at `[^`]*`$")
 
 
 def violations_of(body: bytes, kind: Any) -> list[Violation]:
-    """What is wrong with a body that shall be a `kind`. Raises SerializationException when it is not JSON at all."""
+    """What is wrong with a body that shall be a `kind`. Raises SerializationException when it is not JSON at all.
+
+    Nor is it with two members of one name in an object (I-JSON, RFC 7493, 2.3): whoever looked at it on the way may
+    have seen the other one. 5.0 is the whole number 5 (JSON Schema 2020-12, 4.2.3).
+    """
     try:
-        if _fits(body, kind):
-            return []
-        value = msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        found = [] if _fits(body, kind) else list(collect(kind, _UNTYPED.decode(body), ""))
+        if not found:
+            _TWINLESS.decode(body.decode())
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
         raise SerializationException from error
-    return list(collect(kind, value, "")) or [Violation("", "does not fit the schema")]
+    return found
 
 
 def collect(kind: Any, value: Any, path: str) -> Iterator[Violation]:
@@ -34,6 +40,24 @@ def collect(kind: Any, value: Any, path: str) -> Iterator[Violation]:
         yield from inner or _collect_leaf(kind, value, path)
     else:
         yield from _collect_leaf(kind, value, path)
+
+
+def _number(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text} is beyond all doubles")
+    return int(value) if value.is_integer() else value
+
+
+_UNTYPED = msgspec.json.Decoder(float_hook=_number)
+
+
+def _refuse_twins(members: Sequence[tuple[str, Any]]) -> None:
+    if len({name for name, _ in members}) < len(members):
+        raise ValueError("an object has two members of one name")
+
+
+_TWINLESS = json.JSONDecoder(object_pairs_hook=_refuse_twins)
 
 
 def _fits(body: bytes, kind: Any) -> bool:
