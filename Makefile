@@ -13,7 +13,7 @@ COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gen
 MAKEFLAGS += --no-print-directory
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: help up demo test check lint types format lock clean
+.PHONY: help up demo test contract check lint types format lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -37,6 +37,9 @@ types: .venv/.development ## Check the types
 
 test: .venv/.development ## Run the tests (ARGS="-k outbox" narrows them)
 	@$(BIN)/pytest --numprocesses 2 --dist loadfile $(ARGS)
+
+contract: .venv/.development ## Send the API over 20,000 requests that its OpenAPI document allows or forbids
+	@CONTRACT_EXAMPLES=1000 $(BIN)/pytest --quiet --timeout 7200 tests/integration/api/test_api_contract.py $(ARGS)
 
 chaos: .venv/.runtime ## Break whole systems by 200 seeds of a minute each, for hours (ARGS="--seed 7 --runs 1" for one)
 	@mkdir -p .chaos
