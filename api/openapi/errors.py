@@ -12,9 +12,9 @@ from api.openapi.headers import headers_of_error
 from api.openapi.schemas import PREFIX
 
 #: Whatever else an operation does. A parameter that it does not know is 400.
-_BUSINESS = {400, 500, 503}
+_BUSINESS = {400, 429, 500, 503}
 _OF_CALLERS = {401, 403}
-_OF_BODIES = {400, 401, 403, 413, 415, 422, 500, 503}
+_OF_BODIES = {400, 401, 403, 413, 415, 422, 429, 500, 503}
 _OF_HEADERS = {"If-Match": {412, 428}, "Idempotency-Key": {409, 422}}
 #: No operation of its own has them: the router answers before there is one.
 _OF_NO_OPERATION = {405}
@@ -27,13 +27,15 @@ def statuses_of(path: str, method: str, operation: dict[str, Any], business: str
     """The statuses of all errors that this operation may answer, as far as there are codes for them."""
     found: set[int] = set()
     if "security" in operation:
-        found |= _BUSINESS | _OF_CALLERS | {429}
+        found |= _BUSINESS | _OF_CALLERS
     if "requestBody" in operation:
-        found |= _OF_BODIES | {429}
+        found |= _OF_BODIES
     if "{" in path:
         found |= {404, 409, 410} if path.endswith("/download") else {404}
     if method != "get" and path.startswith(business):
         found |= {409}
+    if path.endswith("/login"):
+        found |= {423}
     for parameter in operation.get("parameters", []):
         found |= _OF_HEADERS.get(parameter["name"], set())
     return found & _known()

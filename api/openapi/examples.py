@@ -17,6 +17,7 @@ _PRODUCT = "019aa3e4-2c10-7a6b-9f21-6d0e4b8c1a55"
 _REPORT = "019aa3f8-90aa-7e31-b7c4-2f5a1d6e8c03"
 _ENDPOINT = "019aa3e6-44b2-7f0d-8c19-7a3e5b1d9f60"
 _DEAD_LETTER = "019aa3ff-07c8-7b92-a6d4-1c8e3f5a2b71"
+_USER = "019aa3e2-7b10-7c44-a1d5-4e9f0b2c6d83"
 _ANY = "019aa3e0-5a3c-7d18-92b7-8e4f6a1c0d39"
 
 #: By the member's name, or by that of its schema and its own; taken where the schema allows it.
@@ -38,6 +39,7 @@ _VALUES: dict[str, Any] = {
     "JobHandle.state": "queued",
     "JobHandle.done": False,
     "ProductView.id": _PRODUCT,
+    "UserView.id": _USER,
     "ReportView.id": _REPORT,
     "EndpointView.id": _ENDPOINT,
     "EndpointView.status": "enabled",
@@ -80,9 +82,24 @@ _VALUES: dict[str, Any] = {
     "diedAt": "2026-11-20T10:02:11.400Z",
     "customerEmail": "ada@example.com",
     "email": "ada@example.com",
+    "password": "nine blue mugs on a shelf",
+    "role": "operator",
+    "permissions": ["dead_letters:read"],
+    "accessToken": "eyJhbGciOiJFZERTQSJ9.eyJzdWIiOiIwMTlhYTNlMCJ9.c2lnbmF0dXJl",
+    "refreshToken": "bG9uZ3Nob3JlLXJlZnJlc2g",
+    "tokenType": "Bearer",
+    "expiresIn": 900,
+    "token": "bG9uZ3Nob3JlLXJlc2V0",
+    "message": "If somebody here has this address, a mail is on its way.",
+    "userId": _USER,
+    "lastLoginAt": "2026-11-20T08:15:00.000Z",
+    "updatedAt": "2026-11-20T09:30:00.120Z",
     "currency": "USD",
     "sku": "MUG-1",
     "name": "Mug, blue",
+    "UserView.name": "Ada Lovelace",
+    "NewPerson.name": "Ada Lovelace",
+    "PersonChange.name": "Ada Lovelace",
     "quantity": 2,
     "price": 9.5,
     "unitPrice": 9.5,
@@ -114,6 +131,7 @@ _VALUES: dict[str, Any] = {
 _PARAMETERS = {
     "Idempotency-Key": '"8e03978e-40d5-43e8-bc93-6894a57f9324"',
     "If-Match": '"3"',
+    "X-Tenant-ID": _TENANT,
     "If-None-Match": '"3"',
     "Last-Event-ID": "3",
     "Prefer": "wait=10",

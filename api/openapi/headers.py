@@ -55,8 +55,9 @@ def header_components() -> dict[str, Any]:
 def headers_of_success(status: int, operation: dict[str, Any]) -> Headers:
     """The headers of a 2xx or 304."""
     names = {parameter["name"] for parameter in operation.get("parameters", [])}
-    always, sometimes = [*_ALWAYS, *_OF_STATUS.get(status, ())], [*_AT_TIMES.get(status, ())]
-    always += _OF_CALLERS if "security" in operation else ()
+    always, sometimes = [*_ALWAYS], [*_AT_TIMES.get(status, ())]
+    if "security" in operation:
+        always += [*_OF_CALLERS, *_OF_STATUS.get(status, ())]
     for name in sorted(names & set(_OF_PARAMETER)):
         always += _OF_PARAMETER[name][0] if status != 204 else ()
         sometimes += _OF_PARAMETER[name][1]

@@ -5,7 +5,7 @@ Two things msgspec leaves unsaid are added: which strings are times, and that an
 
 import inspect
 from collections.abc import Iterable, Iterator
-from typing import Any, get_args, get_origin
+from typing import Any, get_origin
 
 import msgspec
 from msgspec import NODEFAULT
@@ -21,14 +21,15 @@ _PYTHON_ONLY = r"(?!\n)"
 
 
 def schemas_of(kinds: Iterable[Any]) -> tuple[dict[Any, Schema], dict[str, Schema]]:
-    """A reference for each of these types, and the components that they lead to."""
-    listed = list(kinds)
-    references, components = msgspec.json.schema_components(listed, ref_template=PREFIX + "{name}")
-    for struct in _structs(multi_type_info(listed), set()):
-        _complete(components[_name(struct)], struct)
+    """A reference for each of these types and those within them, and the components that they lead to."""
+    structs = {struct.cls: struct for struct in _structs(multi_type_info(kinds), set())}
+    made, components = msgspec.json.schema_components(structs, ref_template=PREFIX + "{name}")
+    references = dict(zip(structs, made, strict=True))
+    for kind, struct in structs.items():
+        _complete(resolve(references[kind], components), struct)
     for schema in components.values():
         _tidy(schema)
-    return dict(zip(listed, references, strict=True)), components
+    return references, components
 
 
 def resolve(schema: Schema, components: dict[str, Schema]) -> Schema:
@@ -100,11 +101,11 @@ def _tidy(schema: Schema) -> None:
             _tidy(inner)
 
 
-def _structs(types: Iterable[Type], seen: set[str]) -> Iterator[StructType]:
+def _structs(types: Iterable[Type], seen: set[Any]) -> Iterator[StructType]:
     for one in types:
         for variant in _variants(one):
-            if isinstance(variant, StructType) and _name(variant) not in seen:
-                seen.add(_name(variant))
+            if isinstance(variant, StructType) and variant.cls not in seen:
+                seen.add(variant.cls)
                 yield variant
                 yield from _structs((field.type for field in variant.fields), seen)
             elif isinstance(variant, CollectionType):
@@ -120,9 +121,3 @@ def _variants(of: Type) -> Iterator[Type]:
         yield from _variants(of.type)
     else:
         yield of
-
-
-def _name(struct: StructType) -> str:
-    """As msgspec names its component: `JobView`, `Page_JobView_`."""
-    of = [one.__name__ for one in get_args(struct.cls)]
-    return f"{struct.cls.__name__}_{'_'.join(of)}_" if of else struct.cls.__name__

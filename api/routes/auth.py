@@ -59,7 +59,7 @@ class NewPasswordByToken(Body, frozen=True):
     password: NewPassword
 
 
-class Accepted(Struct):
+class Notice(Struct):
     """What is said whether the address is known or not."""
 
     message: str
@@ -117,7 +117,7 @@ async def post_password_reset(  # dependencies by name
     databases: NamedDependency[TenantDatabases],
     bell: NamedDependency[RelayBell],
     x_tenant_id: NamedTenant = None,  # noqa: ARG001  # declared for the document
-) -> Success[Accepted]:
+) -> Success[Notice]:
     """202, always: a mail with a token is on its way to this address, if it is that of a person here."""
     answer_at = anyio.current_time() + ANSWER_AFTER_S
     email, tenant_id, trace = normal_address(data.email), named_tenant(request), trace_context(request)
@@ -132,7 +132,7 @@ async def post_password_reset(  # dependencies by name
 
     await in_time(ask)
     await anyio.sleep_until(answer_at)
-    return Success(data=Accepted("If somebody here has this address, a mail is on its way."))
+    return Success(data=Notice("If somebody here has this address, a mail is on its way."))
 
 
 @post("/password-reset/confirm", summary="Set a new password", status_code=204)

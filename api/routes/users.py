@@ -42,7 +42,8 @@ from domain.tenants.users import (
 )
 
 Role = Literal["owner", "admin", "operator", "viewer"]
-Permissions = Annotated[list[Annotated[str, Meta(max_length=100)]], Meta(max_length=50)]
+Permission = Annotated[str, Meta(max_length=100, extra_json_schema={"enum": sorted(PERMISSIONS)})]
+Permissions = Annotated[list[Permission], Meta(max_length=50)]
 
 
 class NewPerson(Body, frozen=True):

@@ -60,6 +60,7 @@ def test_the_api_keeps_its_contract_with_two_tenants(
     counted["tenants"] = _run(server, tmp_path, keys, "examples,coverage,fuzzing,stateful", EXAMPLES)
 
 
+@pytest.mark.skipif(not IS_LONG, reason="make contract")
 def test_the_api_keeps_its_contract_with_one_who_may_only_read(
     server: Served, tenants: list[Customer], counted: dict[str, int], tmp_path: Path
 ) -> None:
@@ -77,7 +78,7 @@ def test_the_api_keeps_its_contract_with_nobody(server: Served, counted: dict[st
 def test_that_was_enough(counted: dict[str, int], capsys: pytest.CaptureFixture[str]) -> None:
     with capsys.disabled():
         sys.stdout.write(f"\n{sum(counted.values())} cases, 0 failures: {counted}\n")
-    assert len(counted) == 3
+    assert len(counted) == (3 if IS_LONG else 2)
     assert sum(counted.values()) >= AT_LEAST
 
 
