@@ -173,7 +173,7 @@ def _of(customer: Customer) -> dict[str, str]:
 
 def test_an_address_is_trimmed_and_its_case_does_not_matter(customer: Customer) -> None:
     ada = Employee(customer)
-    assert log_in(customer, f"  {ada.email.upper()}\n").status_code == 200
+    assert log_in(customer, f"  {ada.email.upper()}\t").status_code == 200
 
 
 @pytest.mark.parametrize(

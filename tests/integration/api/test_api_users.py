@@ -76,7 +76,7 @@ class TestMaking:
             ({"password": 12345678}, ["password"]),
             ({"name": ""}, ["name"]),
             ({"name": "x" * 101}, ["name"]),
-            ({"name": "a\u0000b"}, ["name"]),
+            ({"name": "\u0000 \t"}, ["name"]),
             ({"role": "superuser"}, ["role"]),
             ({"permissions": ["orders:*"]}, ["permissions[0]"]),
             ({"permissions": "orders:read"}, ["permissions"]),
