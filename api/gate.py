@@ -42,7 +42,7 @@ _FORMS = {
 }
 
 #: Headers of one value (RFC 9110, 5.3): of two, others may have looked at the other one.
-_SINGLE = frozenset({b"idempotency-key", b"if-match", b"last-event-id", b"x-tenant-id"})
+_SINGLE = frozenset({b"idempotency-key", b"last-event-id", b"x-tenant-id"})
 
 
 async def admit(request: Request[Any, Any, Any]) -> Response[None] | None:

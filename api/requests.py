@@ -13,15 +13,20 @@ from domain.errors import BodyInvalid, IdempotencyKeyRequired, Violation
 LONGEST_KEY = 255
 #: In quotes, or not in quotes; a header's value neither begins nor ends with a space.
 _KEY = r'"[ -~]{1,255}"|[!#-~]([ -~]{0,253}[!-~])?|"([ -~]{0,253}[!#-~])?'
-IdempotencyKey = Annotated[
-    str | None,  # so that the answer without one has a code of its own
-    HeaderParameter(
+
+
+def _key_header(*, required: bool) -> HeaderParameter:
+    return HeaderParameter(
         name="Idempotency-Key",
-        required=True,
+        required=required,
         description="1 to 255 printable characters, quoted or not; makes a retry of the request safe",
         schema_extra={"pattern": f"^({_KEY})$"},
-    ),
-]
+    )
+
+
+IdempotencyKey = Annotated[str | None, _key_header(required=False)]
+#: None all the same, so that the answer without one has a code of its own.
+DemandedKey = Annotated[str | None, _key_header(required=True)]
 NamedTenant = Annotated[
     str | None,
     HeaderParameter(name="X-Tenant-ID", required=False, description="The id of the tenant that is meant", examples=[]),

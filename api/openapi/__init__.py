@@ -27,8 +27,9 @@ Every answer with a body is one envelope: `success` and `data`, or the problem (
 codes are served at `/errors`. Not in this shape: files, event streams, health, metrics, 204 and 304.
 
 What holds for every path and cannot be said of one operation: a method that a path does not have is 405 with `Allow`, a
-path that does not exist is 404, and `OPTIONS` is 204 with `Allow`. `X-Request-ID` (8 to 128 of `A-Za-z0-9._-`) is taken
-over, echoed and logged; `X-Tenant-ID` may name the tenant of the key and no other; `traceparent` travels with the work.
+path that does not exist is 404; `OPTIONS` is 204 with `Allow`, and `HEAD` is there wherever `GET` is. `X-Request-ID` (8
+to 128 of `A-Za-z0-9._-`) is taken over, echoed and logged; `X-Tenant-ID` may name the tenant of the key and no other;
+`traceparent` travels with the work.
 """
 
 

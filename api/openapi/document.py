@@ -3,9 +3,8 @@
 import inspect
 import sys
 from collections.abc import Iterable, Iterator
-from typing import Any, get_args, get_origin
+from typing import Any, get_origin
 
-from litestar import Response
 from litestar.handlers import HTTPRouteHandler
 from litestar.openapi.spec import OpenAPI
 from litestar.utils.helpers import unwrap_partial
@@ -16,6 +15,8 @@ from api.openapi.errors import error_responses, statuses_of
 from api.openapi.examples import SECOND_FORMS, TEXTS, example_links, example_of, example_of_parameter
 from api.openapi.headers import header_components, headers_of_success
 from api.openapi.links import add_links
+from api.openapi.names import answered
+from api.openapi.reads import add_freshness, add_parts
 from api.openapi.schemas import PREFIX, Schema, of_parameter, schemas_of
 from api.openapi.webhooks import webhooks
 from domain.tenants.permission_rules import ANYBODY
@@ -39,6 +40,7 @@ class Document(OpenAPI):
         }
         for (path, method), operation in operations.items():
             handler = self.handlers[operation["operationId"]]
+            add_freshness(method, operation)
             _describe(operation, handler, references, schemas)
             errors = statuses_of(path, method, operation, self.business)
             operation["responses"].pop("400", None)  # Litestar's own, in another shape
@@ -46,6 +48,8 @@ class Document(OpenAPI):
                 str(status): {"$ref": f"#/components/responses/{status}"} for status in sorted(errors)
             }
         add_links(operations, schemas)
+        for operation in operations.values():
+            add_parts(operation, schemas)
         document["webhooks"] = webhooks(schemas)
         document["tags"] = _tags(operations.values(), self.handlers)
         document["components"] |= {
@@ -68,8 +72,7 @@ def _body(handler: HTTPRouteHandler) -> Any:
 
 def _answers(handler: HTTPRouteHandler) -> dict[str, Any]:
     """By status: the type of the body, None where there is none or none that is JSON of ours."""
-    returned = handler.parsed_fn_signature.return_type.annotation
-    kinds = {handler.status_code: get_args(returned)[0] if get_origin(returned) is Response else returned}
+    kinds = {handler.status_code: answered(handler)}
     kinds |= {status: spec.data_container for status, spec in (handler.responses or {}).items()}
     return {str(status): kind if _is_struct(kind) else None for status, kind in kinds.items()}
 

@@ -12,9 +12,9 @@ from api.openapi.headers import headers_of_error
 from api.openapi.schemas import PREFIX
 
 #: Whatever else an operation does. A parameter that it does not know is 400.
-_BUSINESS = {400, 429, 500, 503}
+_BUSINESS = {400, 406, 429, 500, 503}
 _OF_CALLERS = {401, 403}
-_OF_BODIES = {400, 401, 403, 413, 415, 422, 429, 500, 503}
+_OF_BODIES = {400, 401, 406, 403, 413, 415, 422, 429, 500, 503}
 _OF_HEADERS = {"If-Match": {412, 428}, "Idempotency-Key": {409, 422}}
 #: No operation of its own has them: the router answers before there is one.
 _OF_NO_OPERATION = {405}
@@ -47,7 +47,7 @@ def error_responses() -> dict[str, Any]:
 
 
 def _known() -> set[int]:
-    return {code.status for code in CODES.values()} | {400} - _OF_NO_OPERATION
+    return {code.status for code in CODES.values()} - _OF_NO_OPERATION
 
 
 def _response(status: int) -> dict[str, Any]:

@@ -20,6 +20,7 @@ _HEADERS: dict[str, tuple[str, dict[str, Any], str]] = {
     ),
     "Retry-After": ("Seconds to wait before asking (again)", _DIGITS, "1"),
     "ETag": ("The version of what was read, for If-None-Match and If-Match", _STRING, '"3"'),
+    "Link": ("The first page and the next (RFC 8288)", _STRING, '</api/v1/orders>; rel="first"'),
     "Idempotent-Replayed": ("The answer is that of an earlier request with this key", {"const": "true"}, "true"),
     "Preference-Applied": ("The `wait` that was granted (RFC 7240)", _STRING, "wait=10"),
     "WWW-Authenticate": ("How to show a key (RFC 6750)", _STRING, 'Bearer realm="api", error="invalid_token"'),
@@ -44,6 +45,7 @@ _OF_PARAMETER: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "If-Match": (("ETag",), ()),
     "Prefer": ((), ("Preference-Applied", "Retry-After")),
     "Idempotency-Key": ((), ("Idempotent-Replayed",)),
+    "cursor": ((), ("Link",)),
 }
 
 
@@ -59,7 +61,7 @@ def headers_of_success(status: int, operation: dict[str, Any]) -> Headers:
     if "security" in operation:
         always += [*_OF_CALLERS, *_OF_STATUS.get(status, ())]
     for name in sorted(names & set(_OF_PARAMETER)):
-        always += _OF_PARAMETER[name][0] if status != 204 else ()
+        always += _OF_PARAMETER[name][0] if status in {200, 304} else ()
         sometimes += _OF_PARAMETER[name][1]
     return _references(always) | {name: _header(name, required=False) for name in sometimes}
 

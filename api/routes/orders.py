@@ -19,7 +19,7 @@ from api.ingress import Ingress
 from api.once import Once, request_hash
 from api.pages import Listing
 from api.relay_bell import RelayBell
-from api.requests import IdempotencyKey, idempotency_key, refuse, trace_context
+from api.requests import DemandedKey, idempotency_key, refuse, trace_context
 from api.routes.jobs import JobView, State, show_job
 from api.routes.order_views import (
     OrderDetail,
@@ -97,7 +97,7 @@ async def post_order(
     request: Request[Caller, Any, Any],
     data: JSONBody[NewOrder],
     ingress: NamedDependency[Ingress],
-    key: IdempotencyKey = None,
+    key: DemandedKey = None,
     prefer: RespondAsync = None,  # noqa: ARG001  # declares the header, which may stand on several lines
 ) -> Response[Success[Accepted]]:
     """202 = the order, its lines and its root job are committed. The same key and body give the same answer again."""

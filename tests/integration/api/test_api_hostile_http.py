@@ -8,7 +8,7 @@ import pytest
 from litestar.routes import HTTPRoute
 
 from tests.integration.api.served import Served, served
-from tests.integration.api.shop import Customer, Shop, error_of
+from tests.integration.api.shop import Customer, Shop
 
 ORDER = b'{"customerEmail":"ada@example.com","currency":"USD","lines":[{"sku":"MUG","quantity":1}]}'
 
@@ -240,19 +240,19 @@ def test_each_of_these_headers_alone_makes_an_order(server: Served, stocked: Cus
         assert _status(_posted(server, stocked, key, f"Idempotency-Key: {number}")) == 202
 
 
-def test_options_names_the_methods_of_every_path_to_whoever_has_a_key(customer: Customer) -> None:
+def test_options_names_the_methods_of_every_path(customer: Customer) -> None:
     routes = [route for route in customer.shop.client.app.routes if isinstance(route, HTTPRoute)]
     business = [route for route in routes if any("permission" in handler.opt for handler in route.route_handlers)]
     for route in business:
         path = route.path_format.replace("{", "").replace("}", "")
-        answer = customer.send("OPTIONS", f"{path}?limit=5")
+        answer = customer.shop.client.options(f"{path}?limit=5")
         assert answer.status_code == 204
-        assert set(answer.headers["Allow"].split(", ")) == set(route.methods)
-        error_of(customer.shop.client.options(path), 401, "UNAUTHENTICATED")
+        head = {"HEAD"} if "GET" in route.methods else set()
+        assert set(answer.headers["Allow"].split(", ")) == set(route.methods) | head
     assert len(business) > 15
 
 
-@pytest.mark.parametrize("method", ["PUT", "PATCH", "DELETE", "HEAD", "TRACE", "PROPFIND", "BREW", "post"])
+@pytest.mark.parametrize("method", ["PUT", "PATCH", "DELETE", "TRACE", "PROPFIND", "BREW", "post"])
 def test_a_method_that_a_path_does_not_have_is_405_whatever_a_header_makes_of_it(
     server: Served, stocked: Customer, method: str
 ) -> None:
