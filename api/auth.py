@@ -57,9 +57,12 @@ def named_tenant(connection: Connection) -> UUID | None:
     """The tenant that X-Tenant-ID names, if it is there. Raises ValidationException."""
     named = connection.headers.get("x-tenant-id")
     try:
-        return None if named is None else UUID(named)
+        found = None if named is None else UUID(named)
     except ValueError:
-        raise ValidationException(extra=[{"key": "X-Tenant-ID", "message": "must be a UUID"}]) from None
+        found = None
+    if named is not None and str(found) != named.lower():  # UUID takes other spellings too
+        raise ValidationException(extra=[{"key": "X-Tenant-ID", "message": "must be a UUID with its dashes"}])
+    return found
 
 
 def permitted(connection: Connection, handler: BaseRouteHandler) -> None:

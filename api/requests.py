@@ -29,7 +29,12 @@ IdempotencyKey = Annotated[str | None, _key_header(required=False)]
 DemandedKey = Annotated[str | None, _key_header(required=True)]
 NamedTenant = Annotated[
     str | None,
-    HeaderParameter(name="X-Tenant-ID", required=False, description="The id of the tenant that is meant", examples=[]),
+    HeaderParameter(
+        name="X-Tenant-ID",
+        required=False,
+        description="The id of the tenant that is meant",
+        schema_extra={"format": "uuid"},
+    ),
 ]
 
 
