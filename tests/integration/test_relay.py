@@ -639,8 +639,8 @@ def test_of_two_relays_one_rings_and_the_other_takes_over_when_it_stops(
     assert [leader.ring_once(), second.ring_once()] == [2, 0]
     leader.close()
     (third,) = errands(engine, tenant_id, 1)
-    # What was rung and not claimed rings again: the new one remembers nothing
-    assert second.ring_once() == 3
+    # What was rung and not claimed rings again: the new one remembers nothing. The server may take its time to let go
+    eventually(lambda: second.ring_once() == 3)
     assert Counter(rung(redis)) == {ids[0]: 2, ids[1]: 2, third: 1}
     assert leader.ring_once() == 0
 
