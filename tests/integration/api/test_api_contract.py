@@ -32,13 +32,6 @@ AT_LEAST = 20_000 if IS_LONG else 250
 
 
 @pytest.fixture(scope="module")
-def server(shop: Shop) -> Iterator[Served]:
-    with pytest.MonkeyPatch.context() as patch, served(shop.settings) as running, worked(shop):
-        patch.setattr(api.routes.auth, "ANSWER_AFTER_S", 0.0)  # whether an address is known is not the question here
-        yield running
-
-
-@pytest.fixture(scope="module")
 def tenants(shop: Shop) -> list[Customer]:
     """Two, each with one of everything, among it what the examples of the document name."""
     found = [shop.customer(), shop.customer()]
@@ -48,6 +41,14 @@ def tenants(shop: Shop) -> list[Customer]:
         tenant.buried()
         tenant.ordered("MUG-1")
     return found
+
+
+@pytest.fixture(scope="module")
+def server(shop: Shop, tenants: list[Customer]) -> Iterator[Served]:
+    """After the tenants have what they shall have: from here on every job that waits is done."""
+    with pytest.MonkeyPatch.context() as patch, served(shop.settings) as running, worked(shop):
+        patch.setattr(api.routes.auth, "ANSWER_AFTER_S", 0.0)  # whether an address is known is not the question here
+        yield running
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +73,6 @@ def test_the_api_keeps_its_contract_with_one_who_may_only_read(
     counted["reader"] = _run(server, tmp_path, [{"X-API-Key": key}] * 2, _MOSTLY_REFUSED, EXAMPLES // 8)
 
 
-@pytest.mark.usefixtures("tenants")
 def test_the_api_keeps_its_contract_with_nobody(server: Served, counted: dict[str, int], tmp_path: Path) -> None:
     nobody = [{"User-Agent": "nobody"}] * 2
     counted["nobody"] = _run(server, tmp_path, nobody, _MOSTLY_REFUSED, EXAMPLES // 8)
