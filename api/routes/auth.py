@@ -25,7 +25,6 @@ from domain.jobs.outbox import enqueue, new_job
 from domain.tenants.callers import Caller
 from domain.tenants.permission_rules import ANYBODY
 from domain.tenants.refresh_tokens import end_family
-from domain.tenants.users import normal_address
 
 #: Longer than it takes to find somebody and ask for his mail: the answer comes then, whether there is anybody or not.
 ANSWER_AFTER_S = 0.5
@@ -74,7 +73,7 @@ async def post_login(
     x_tenant_id: NamedTenant = None,  # noqa: ARG001  # declared for the document
 ) -> Success[Tokens]:
     """Tokens. Without X-Tenant-ID the address has to be that of one tenant only; 423 after five failures in a row."""
-    email = normal_address(data.email)
+    email = data.email
     await strangers.count_log_in(address_of(request), email)
     return Success(data=await log_ins.log_in(email, data.password, named_tenant(request), origin(request)))
 
@@ -120,7 +119,7 @@ async def post_password_reset(  # dependencies by name
 ) -> Success[Notice]:
     """202, always: a mail with a token is on its way to this address, if it is that of a person here."""
     answer_at = anyio.current_time() + ANSWER_AFTER_S
-    email, tenant_id, trace = normal_address(data.email), named_tenant(request), trace_context(request)
+    email, tenant_id, trace = data.email, named_tenant(request), trace_context(request)
 
     def ask() -> None:
         person = log_ins.find(email, tenant_id)

@@ -38,7 +38,6 @@ from domain.tenants.users import (
     facts_of_change,
     get_user,
     list_users,
-    normal_address,
 )
 
 Role = Literal["owner", "admin", "operator", "viewer"]
@@ -92,7 +91,7 @@ async def post_user(
     caller = request.user
     _check_permissions(data.permissions, caller)
     new = NewUser(
-        email=normal_address(data.email),
+        email=data.email,
         name=data.name,
         role=data.role,
         permissions=data.permissions,
