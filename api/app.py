@@ -12,11 +12,11 @@ from litestar.exceptions import HTTPException, NotFoundException
 from litestar.static_files import create_static_files_router
 from sqlalchemy import Engine
 
-from api.auth import Authentication, permitted
+from api.auth import Authentication
 from api.browser_headers import cross_origin
 from api.envelope import answer_error
 from api.freshness import Freshness
-from api.gate import admit
+from api.gate import GatedRequest, admit, admit_caller
 from api.ingress import Ingress
 from api.job_news import JobNews
 from api.key_ring import KeyRing
@@ -76,8 +76,7 @@ def create_app(settings: Settings, schema: str | None = None) -> Litestar:
             auth.leaving,
         ],
         middleware=[Freshness(), Authentication, PerCaller(), JsonOnly()],
-        guards=[permitted],
-        before_request=admit,
+        before_request=admit_caller,
         security=[{"apiKeyAuth": []}, {"bearerAuth": []}],
     )
     entrance = Router(PREFIX, route_handlers=[auth.router], middleware=[PerAddress(), JsonOnly()], before_request=admit)
@@ -111,6 +110,7 @@ def create_app(settings: Settings, schema: str | None = None) -> Litestar:
         lifespan=[_lifespan((bell, ingress, news, limiter), readiness, (engine, tenants, intake))],
         openapi_config=describe(PREFIX, (STATIC / "page" / "index.html").read_bytes()),
         cors_config=cross_origin(settings.allowed_origins),
+        request_class=GatedRequest,
         request_max_body_size=settings.max_body_bytes,
         logging_config=None,
         debug=False,

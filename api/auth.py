@@ -10,7 +10,6 @@ from uuid import UUID
 
 from litestar.connection import ASGIConnection
 from litestar.exceptions import ValidationException
-from litestar.handlers import BaseRouteHandler
 from litestar.middleware import AbstractAuthenticationMiddleware, AuthenticationResult
 
 from api.key_ring import KeyRing
@@ -22,6 +21,8 @@ from domain.tenants.key_rules import PREFIX
 from domain.tenants.permission_rules import ANYBODY
 
 Connection = ASGIConnection[Any, Any, Any, Any]
+
+_CREDENTIALS = frozenset({b"x-api-key", b"authorization"})
 
 
 class Authentication(AbstractAuthenticationMiddleware):
@@ -43,13 +44,15 @@ class Authentication(AbstractAuthenticationMiddleware):
 async def _caller(connection: Connection, may_ask: Callable[[], None]) -> Caller:
     keys: KeyRing = connection.app.state.key_ring
     tokens: TokenRing = connection.app.state.token_ring
-    if any(len(connection.headers.getall(name, [])) > 1 for name in ("x-api-key", "authorization")):
+    shown = [(name, value) for name, value in connection.scope["headers"] if name in _CREDENTIALS]
+    credentials = {name: value.decode("latin-1") for name, value in shown}
+    if len(credentials) < len(shown):
         raise Unauthenticated  # of two, whoever looked at the request on the way may have judged the other one
-    key = connection.headers.get("x-api-key")
+    key = credentials.get(b"x-api-key")
     if key is not None:
         return await keys.caller(key, may_ask)
-    scheme, _, shown = connection.headers.get("authorization", "").partition(" ")
-    bearer = shown.strip() if scheme.lower() == "bearer" else ""
+    scheme, _, word = credentials.get(b"authorization", "").partition(" ")
+    bearer = word.strip() if scheme.lower() == "bearer" else ""
     return await (keys if bearer.startswith(PREFIX) else tokens).caller(bearer, may_ask)
 
 
@@ -65,13 +68,13 @@ def named_tenant(connection: Connection) -> UUID | None:
     return found
 
 
-def permitted(connection: Connection, handler: BaseRouteHandler) -> None:
-    """The guard of every business route: the caller has the permission that the route names. Raises Forbidden.
+def permit(request: Connection) -> None:
+    """The caller has the permission that the route names. Raises Forbidden.
 
     Which methods a route has is nobody's secret: OPTIONS is answered to whoever asks.
     """
-    if connection.scope.get("method") == "OPTIONS":
+    if request.scope.get("method") == "OPTIONS":
         return
-    needed = handler.opt["permission"]
-    if needed != ANYBODY and needed not in connection.user.permissions:
+    needed = request.route_handler.opt["permission"]
+    if needed != ANYBODY and needed not in request.user.permissions:
         raise Forbidden(permission=needed)

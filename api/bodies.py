@@ -96,4 +96,9 @@ def proper_form(kind: Any) -> Callable[[str], str] | None:
 
 @cache  # asked for every line of every order
 def _fields(kind: type[Body]) -> list[tuple[str, str, Callable[[str], str] | None]]:
-    return [(field.name, field.encode_name, proper_form(field.type)) for field in msgspec.structs.fields(kind)]
+    fields = msgspec.structs.fields(kind)
+    return [(field.name, field.encode_name, proper_form(field.type)) for field in fields if _may_be_text(field.type)]
+
+
+def _may_be_text(kind: Any) -> bool:
+    return kind in (str, Any) or any(_may_be_text(one) for one in get_args(kind))

@@ -11,21 +11,22 @@ from litestar.exceptions import SerializationException
 from msgspec import Struct
 
 from api.bodies import MUST, proper_form
+from api.requests import refuse
 from domain.errors import Violation
 
 _AT = re.compile(r" - at `[^`]*`$")
 
 
-def violations_of(body: bytes, kind: Any) -> list[Violation]:
-    """What is wrong with a body that shall be a `kind`. Raises SerializationException when it is not JSON at all.
+def decoded(body: bytes, kind: Any) -> Any:
+    """The body as a `kind`. Raises BodyInvalid with all that is wrong with it, SerializationException when it is not
+    JSON at all.
 
     Nor is it with two members of one name in an object (I-JSON, RFC 7493, 2.3): whoever looked at it on the way may
     have seen the other one. 5.0 is the whole number 5 (JSON Schema 2020-12, 4.2.3).
     """
     try:
-        found = [] if _fits(body, kind) else list(collect(kind, _UNTYPED.decode(body), ""))
-        if not found:
-            _TWINLESS.decode(body.decode())
+        found = _fitting(body, kind)
+        _TWINLESS.decode(body.decode())
     except (msgspec.DecodeError, ValueError, RecursionError) as error:
         raise SerializationException from error
     return found
@@ -53,19 +54,20 @@ _UNTYPED = msgspec.json.Decoder(float_hook=_number)
 
 
 def _refuse_twins(members: Sequence[tuple[str, Any]]) -> None:
-    if len({name for name, _ in members}) < len(members):
+    if len(dict(members)) < len(members):
         raise ValueError("an object has two members of one name")
 
 
 _TWINLESS = json.JSONDecoder(object_pairs_hook=_refuse_twins)
 
 
-def _fits(body: bytes, kind: Any) -> bool:
+def _fitting(body: bytes, kind: Any) -> Any:
     try:
-        msgspec.json.decode(body, type=kind)
+        return msgspec.json.decode(body, type=kind)
     except msgspec.ValidationError:
-        return False
-    return True
+        found = _UNTYPED.decode(body)
+        refuse(*collect(kind, found, ""))
+        return msgspec.convert(found, kind)
 
 
 def _collect_struct(kind: type[Struct], value: Any, path: str) -> Iterator[Violation]:
