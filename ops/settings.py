@@ -23,6 +23,7 @@ DEV_ENV = DATA / "dev.env"
 #: Never shown, in a log line, a traceback or by `longshore config check`.
 SECRET = frozenset({"secret_key", "jwt_keys"})
 _LIFETIME = re.compile(r"([1-9]\d{0,5})([smhd])")
+_IN_A_FILE = "_FILE"
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 _ORIGIN = re.compile(r"https?://(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\])(?::[0-9]{1,5})?")
 
@@ -134,10 +135,16 @@ class Settings(msgspec.Struct, frozen=True, rename="upper", kw_only=True):
 
 
 def load_settings(environ: Mapping[str, str] | None = None, dev_env: Path = DEV_ENV) -> Settings:
-    """The settings of this process. Raises InvalidSettings naming every bad variable, not only the first."""
-    given = {**read_env_file(dev_env), **(os.environ if environ is None else environ)}
-    known = {name.upper(): given[name.upper()] for name in Settings.__struct_fields__ if given.get(name.upper())}
-    problems = [
+    """The settings of this process. Raises InvalidSettings naming every bad variable, not only the first.
+
+    NAME_FILE names a file that holds the value of NAME, as the secrets of Docker and Kubernetes are given.
+    """
+    problems = list[str]()
+    known = {
+        **_given(read_env_file(dev_env), problems),
+        **_given(os.environ if environ is None else environ, problems),
+    }
+    problems += [
         f"{field.encode_name}: {why}"
         for field in msgspec.structs.fields(Settings)
         if (why := _why(field, known.get(field.encode_name)))
@@ -149,8 +156,25 @@ def load_settings(environ: Mapping[str, str] | None = None, dev_env: Path = DEV_
 
 def surroundings() -> dict[str, str]:
     """The environment without what would be a setting of ours: for a system that brings its own."""
-    known = {name.upper() for name in Settings.__struct_fields__}
+    known = {name for field in Settings.__struct_fields__ for name in (field.upper(), f"{field.upper()}{_IN_A_FILE}")}
     return {name: value for name, value in os.environ.items() if name not in known}
+
+
+def _given(environ: Mapping[str, str], problems: list[str]) -> dict[str, str]:
+    """The settings that stand in it, or in the files it names; what is empty is not given."""
+    found = dict[str, str]()
+    for name in map(str.upper, Settings.__struct_fields__):
+        value, path = environ.get(name, ""), environ.get(f"{name}{_IN_A_FILE}", "")
+        if value and path:
+            problems.append(f"{name}: is given twice, the other time by {name}{_IN_A_FILE}")
+        elif path:
+            try:
+                value = Path(path).read_text().strip()
+            except (OSError, ValueError) as error:
+                problems.append(f"{name}{_IN_A_FILE}: cannot be read ({type(error).__name__})")
+        if value:
+            found[name] = value
+    return found
 
 
 def read_env_file(path: Path) -> dict[str, str]:

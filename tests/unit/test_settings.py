@@ -44,6 +44,37 @@ def test_the_environment_is_read_and_converted() -> None:
     assert found.secret_bytes == base64.b64decode(KEY)
 
 
+def test_a_value_may_stand_in_a_file_as_secrets_of_containers_do(tmp_path: Path) -> None:
+    secret = tmp_path / "secret_key"
+    secret.write_text(f"{KEY}\n")
+    found = settings(SECRET_KEY="", SECRET_KEY_FILE=str(secret))
+    assert found.secret_bytes == base64.b64decode(KEY)
+
+
+def test_a_value_in_the_environment_or_in_a_file_wins_over_the_development_file(tmp_path: Path) -> None:
+    (tmp_path / "dev.env").write_text("DATABASE_URL=postgresql://127.0.0.1/development\n")
+    (tmp_path / "url").write_text(GOOD["DATABASE_URL"])
+    found = load_settings(
+        {**GOOD, "DATABASE_URL": "", "DATABASE_URL_FILE": str(tmp_path / "url")}, tmp_path / "dev.env"
+    )
+    assert found.database_url == GOOD["DATABASE_URL"]
+
+
+def test_a_file_that_cannot_be_read_and_a_value_given_twice_are_named_beside_all_else(tmp_path: Path) -> None:
+    latin = tmp_path / "latin"
+    latin.write_bytes(b"\xff\xfe")
+    found = problems(
+        SECRET_KEY="",
+        SECRET_KEY_FILE=str(tmp_path / "absent"),
+        SMTP_URL="",
+        SMTP_URL_FILE=str(latin),
+        PORT="x",
+        JWT_KEYS_FILE=str(latin),
+    )
+    assert named(found) == {"SECRET_KEY_FILE", "SECRET_KEY", "SMTP_URL_FILE", "PORT", "JWT_KEYS"}
+    assert "given twice" in next(problem for problem in found if problem.startswith("JWT_KEYS"))
+
+
 def test_lifetimes_and_keys_of_tokens_are_read_in_their_order() -> None:
     found = settings(JWT_KEYS=f"{JWT_KEY}, {KEY}", JWT_EXPIRES_IN="1h", JWT_REFRESH_EXPIRES_IN="30d")
     assert found.jwt_seeds == [base64.b64decode(JWT_KEY), base64.b64decode(KEY)]
