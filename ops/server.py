@@ -32,6 +32,7 @@ def serve(settings: Settings) -> None:
         process="api",
         environment=settings.environment,
         version=VERSION,
+        sentry_dsn=settings.sentry_dsn,
     )
     uvloop.run(_serve(settings))
 

@@ -21,10 +21,11 @@ DATA = Path(os.environ.get("LONGSHORE_DATA", ".longshore"))
 DEV_ENV = DATA / "dev.env"
 
 #: Never shown, in a log line, a traceback or by `longshore config check`.
-SECRET = frozenset({"secret_key", "jwt_keys"})
+SECRET = frozenset({"secret_key", "jwt_keys", "sentry_dsn"})
 _LIFETIME = re.compile(r"([1-9]\d{0,5})([smhd])")
 _IN_A_FILE = "_FILE"
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+_DSN = re.compile(r"https?://[^:@/\s]+(?::[^@/\s]+)?@[^@\s]+/[0-9]+")
 _ORIGIN = re.compile(r"https?://(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\])(?::[0-9]{1,5})?")
 
 Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
@@ -49,6 +50,8 @@ class Settings(msgspec.Struct, frozen=True, rename="upper", kw_only=True):
     port: Port = 8000
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["json", "console"] = "json"
+    #: Where errors that nobody foresaw are told to, besides the log. Empty = nowhere.
+    sentry_dsn: str = ""
     #: How long SIGTERM may take before the process leaves with exit code 1.
     shutdown_timeout_seconds: Positive = 30
     #: Readiness of the API fails on these; workers and relay always need both.
@@ -250,6 +253,10 @@ def _origins(text: str) -> list[str]:
     return _words(text)
 
 
+def _dsn(text: str) -> str:
+    return "" if not text or _DSN.fullmatch(text) else "must be https://key@host/project, as Sentry shows it"
+
+
 def _dependencies(text: str) -> str:
     unknown = set(_words(text)) - {"postgresql", "redis"}
     return f"unknown {', '.join(sorted(unknown))}; postgresql and redis are known" if unknown else ""
@@ -271,6 +278,7 @@ _CHECKS: dict[str, Callable[[str], str]] = {
     "redis_url": _url("redis", "rediss", "unix"),
     "smtp_url": _url("smtp", "smtp+starttls", "smtps"),
     "reports_url": _url("file", "s3"),
+    "sentry_dsn": _dsn,
     "ready_requires": _dependencies,
     "secret_key": _readable(_secret),
     "jwt_keys": _readable(_secrets),

@@ -5,6 +5,7 @@ A leaf: imports nothing of ours. Logs are one JSON object per line; they never c
 
 import json
 import logging
+import re
 import sys
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, MutableMapping, Sequence
@@ -95,9 +96,21 @@ FINISHES_REFUSED = Counter("longshore_finishes_refused", "Finishes that the fenc
 RESCUES = Counter("longshore_rescues", "Jobs taken over from silent workers.", ["queue"])
 QUEUE_DEPTH = Gauge("longshore_queue_depth", "Jobs by queue and state, from PostgreSQL.", ["queue", "state"])
 OUTBOX_OLDEST = Gauge("longshore_outbox_oldest_seconds", "Age of the oldest obligation that is due.", ["queue"])
+JOB_ERRORS = Counter(
+    "longshore_job_errors",
+    "Exceptions that ended an attempt: operational, external or programming.",
+    ["kind", "category"],
+)
+UNEXPECTED_ERRORS = Counter("longshore_unexpected_errors", "Errors that nobody foresaw: logged with their stacks.")
 LOG_LINES_LOST = Counter("longshore_log_lines_lost", "Writes of the log that stdout refused: its reader has gone.")
 BUILD = Gauge("longshore_build_info", "1, labelled with the version that runs.", ["version"])
 
+#: To the next part of PostgreSQL's message, of SQLAlchemy's, or of a stack.
+_DETAIL = re.compile(
+    r"^DETAIL:.*?(?=^(?:HINT|CONTEXT|QUERY|LOCATION):|^\[SQL: |^$|^Traceback|\Z)", re.MULTILINE | re.DOTALL
+)
+_MASKED = "DETAIL:  ***\n"
+_LAST_WORDS_S = 2.0
 _SAME_ON_EVERY_LINE = ("environment", "service", "version")
 _SECRET_WORDS = ("secret", "password", "token", "authorization", "api_key", "apikey", "dsn", "email")
 
@@ -122,8 +135,13 @@ class Stdout:
             LOG_LINES_LOST.inc()
 
 
-def configure_logging(*, level: str, log_format: str, process: str, environment: str, version: str) -> None:
-    """Every log line of this process, the libraries' included, goes to stdout as one event with these defaults."""
+def configure_logging(
+    *, level: str, log_format: str, process: str, environment: str, version: str, sentry_dsn: str = ""
+) -> None:
+    """Every log line of this process, the libraries' included, goes to stdout as one event with these defaults.
+
+    Errors that are logged with their stacks are counted, and told to Sentry if `sentry_dsn` names one.
+    """
     defaults = {"service": f"longshore-{process}", "version": version, "environment": environment}
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
@@ -131,12 +149,15 @@ def configure_logging(*, level: str, log_format: str, process: str, environment:
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", key="timestamp"),
         redact,
+        _unexpected_errors(sentry_dsn, f"longshore@{version}", environment),
     ]
     # Plain tracebacks: those with local variables would show secrets and addresses.
     rendered: list[Any] = (
-        [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(json_line)]
+        [structlog.processors.format_exc_info, without_details, structlog.processors.JSONRenderer(json_line)]
         if log_format == "json"
         else [
+            structlog.processors.format_exc_info,
+            without_details,
             without_repetition,
             structlog.dev.ConsoleRenderer(colors=True, exception_formatter=structlog.dev.plain_traceback),
         ]
@@ -160,6 +181,54 @@ def configure_logging(*, level: str, log_format: str, process: str, environment:
     for chatty in ("dramatiq", "aiohttp.access", "mail.log", "granian.access", "_granian"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
     BUILD.labels(version).set(1)
+
+
+def _unexpected_errors(sentry_dsn: str, release: str, environment: str) -> Any:
+    """A processor that counts the errors that come with their stacks, and tells Sentry of them."""
+    if sentry_dsn:
+        import sentry_sdk  # noqa: PLC0415  # a tenth of a second, for those who want it
+        from sentry_sdk.integrations.atexit import AtexitIntegration  # noqa: PLC0415
+
+        sentry_sdk.init(
+            sentry_dsn,
+            release=release,
+            environment=environment,
+            default_integrations=False,  # they read along in requests and statements
+            integrations=[AtexitIntegration(callback=lambda _pending, _timeout_s: None)],
+            include_local_variables=False,
+            send_default_pii=False,
+            max_breadcrumbs=0,
+            auto_session_tracking=False,
+            before_send=_told_to_sentry,
+        )
+
+    def processor(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        if error := event.get("exc_info"):
+            UNEXPECTED_ERRORS.inc()
+            if sentry_dsn:
+                told = {name: value for name, value in event.items() if name not in {"exc_info", "_record"}}
+                with sentry_sdk.new_scope() as scope:
+                    scope.set_tag("service", told.pop("service"))
+                    scope.set_context("event", told)
+                    scope.capture_exception(None if error is True else error)
+                if event["level"] == "critical":  # the last that is heard of this process
+                    sentry_sdk.flush(_LAST_WORDS_S)
+        return event
+
+    return processor
+
+
+def _told_to_sentry(event: Any, _hint: object) -> Any:
+    for raised in event.get("exception", {}).get("values", ()):
+        raised["value"] = _DETAIL.sub(_MASKED, raised.get("value") or "")
+    return event
+
+
+def without_details(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """PostgreSQL's details of an error are left out of its stack: they quote rows, addresses and all."""
+    if "exception" in event:
+        event["exception"] = _DETAIL.sub(_MASKED, event["exception"])
+    return event
 
 
 def json_line(event: dict[str, Any], default: Callable[[object], str]) -> str:

@@ -7,10 +7,10 @@ from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_at
 
 from domain.jobs.attempts import ClaimedJob
 from domain.jobs.retry_policy import Cancelled as CancelledEnding
-from domain.jobs.retry_policy import DependencyDown, Ending, Errored, Snoozed, ending_of
+from domain.jobs.retry_policy import DependencyDown, Ending, Errored, Snooze, Snoozed, category_of, ending_of
 from domain.lanes.lane_rules import Observation
 from domain.outages import is_outage
-from ops.telemetry import log
+from ops.telemetry import JOB_ERRORS, log
 from workers.context import Cancelled, JobContext, LeaseLost
 
 logger = log(__name__)
@@ -50,6 +50,7 @@ def ending_of_handler(error: Exception, ctx: JobContext) -> Ending | None:
     if isinstance(error, DependencyDown):
         ctx.seen = Observation(False, down=True)
     if isinstance(error, TimeoutError) and not error.args:
+        JOB_ERRORS.labels(ctx.job.kind, "external").inc()
         return Errored("TimedOut", "no result in time")
     return ending_of_job(error, ctx.job)
 
@@ -57,8 +58,18 @@ def ending_of_handler(error: Exception, ctx: JobContext) -> Ending | None:
 def ending_of_job(error: Exception, job: ClaimedJob) -> Ending:
     """An outage of our own database is no fault of the job: it waits a moment and has not used an attempt.
 
-    Unless it happens to this job again and again: then the job is what takes its connection down.
+    Unless it happens to this job again and again: then the job is what takes its connection down. What nobody foresaw
+    is logged with its stack.
     """
-    if is_outage(error) and job.claim - job.attempt < MOST_OUTAGES:
+    is_away = is_outage(error)
+    if not isinstance(error, Snooze):
+        _count(job, error, "external" if is_away else category_of(error))
+    if is_away and job.claim - job.attempt < MOST_OUTAGES:
         return Snoozed(OUTAGE_S, "the database was away")
     return ending_of(error, traceback.format_exc())
+
+
+def _count(job: ClaimedJob, error: Exception, category: str) -> None:
+    JOB_ERRORS.labels(job.kind, category).inc()
+    if category == "programming":
+        logger.error("job.error_unforeseen", kind=job.kind, job_id=str(job.id), attempt=job.attempt, exc_info=error)

@@ -48,6 +48,7 @@ class Lifecycle:
             process=self.process.role,
             environment=self._settings.environment,
             version=VERSION,
+            sentry_dsn=self._settings.sentry_dsn,
         )
         for name in (signal.SIGTERM, signal.SIGINT):
             signal.signal(name, self._on_signal)
@@ -57,7 +58,9 @@ class Lifecycle:
         logger.info("process_started", role=self.process.role, pid=self.process.pid, queues=self.process.queues)
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
+        if isinstance(error, Exception):
+            logger.critical("process.died", role=self.process.role, exc_info=error)
         try:
             with self._engine.begin() as tx:
                 leave(tx, self.process.id)

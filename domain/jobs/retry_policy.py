@@ -191,6 +191,19 @@ def _decide(  # noqa: C901, PLR0911  # one case per ending: the table reads best
             return Decision(JobState.RETRYING, "retrying", due_at=now + timedelta(seconds=wait_s))
 
 
+def category_of(error: BaseException) -> str:
+    """Whose fault it is: `operational`, what was asked for cannot be; `external`, something else failed; or else ours,
+    `programming`.
+    """
+    match error:
+        case PermanentFailure():
+            return "operational"
+        case RetryLater() | DependencyDown() | OSError():  # of which time-outs, mail and connection errors are sorts
+            return "external"
+        case _:
+            return "programming"
+
+
 def ending_of(error: BaseException, traceback: str) -> Ending:
     """How an attempt ended, read from what its handler raised. DependencyDown's lane is the executor's to park."""
     match error:

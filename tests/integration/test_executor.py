@@ -21,6 +21,7 @@ from domain.jobs.outbox import enqueue, new_job
 from domain.jobs.rescue import take_over_expired
 from domain.jobs.retry_policy import Backoff, DependencyDown, PermanentFailure, RetryLater, Snooze
 from domain.lanes.lanes import open_lane
+from ops.telemetry import JOB_ERRORS
 from tests.integration.builders import (  # noqa: F401  # in place of conftest's
     a_tenant,
     claimed,
@@ -484,6 +485,37 @@ def test_what_a_handler_says_is_what_happens(
     assert (job.state, job.attempt, fleet.outcomes()[0][0]) == (state, attempt, outcome)
     if isinstance(said, RetryLater | Snooze):
         assert scalar(fleet.engine, "SELECT due_at > now() + interval '9 minutes' FROM outbox")
+
+
+@pytest.mark.parametrize(
+    ("error", "category"),
+    [
+        (PermanentFailure("never"), "operational"),
+        (RetryLater(600.0, "busy"), "external"),
+        (DependencyDown("endpoint:1"), "external"),
+        (TimeoutError(), "external"),
+        (ConnectionRefusedError(), "external"),
+        (LookupError("no such word"), "programming"),
+    ],
+)
+def test_an_error_is_counted_by_whose_fault_it_is_and_ours_is_logged_with_its_stack(
+    fleet: Fleet, error: Exception, category: str
+) -> None:
+    plain(lambda _word, _ctx: fail(error))
+    counted = JOB_ERRORS.labels("test.say", category)
+    before = counted._value.get()
+    with capture_logs() as logs:
+        (job,) = fleet.say("one")
+    assert counted._value.get() - before == 1
+    unforeseen = [(line["job_id"], line["exc_info"]) for line in logs if line["event"] == "job.error_unforeseen"]
+    assert unforeseen == ([(str(job.id), error)] if category == "programming" else [])
+
+
+def test_a_snooze_is_no_error(fleet: Fleet) -> None:
+    plain(lambda _word, _ctx: fail(Snooze(600.0, "early")))
+    before = sum(sample.value for metric in JOB_ERRORS.collect() for sample in metric.samples)
+    fleet.say("one")
+    assert sum(sample.value for metric in JOB_ERRORS.collect() for sample in metric.samples) == before
 
 
 def test_a_dependency_that_is_down_parks_its_lane(fleet: Fleet) -> None:

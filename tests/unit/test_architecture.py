@@ -66,7 +66,12 @@ MAY_IMPORT: dict[str, Allowed | None] = {
     },
     "ops": None,
     "ops.settings": {"msgspec": "validates the environment"},
-    "ops.telemetry": {"structlog": "logs", "msgspec": "their lines", "prometheus_client": "metrics"},
+    "ops.telemetry": {
+        "structlog": "logs",
+        "msgspec": "their lines",
+        "prometheus_client": "metrics",
+        "sentry_sdk": "errors, where somebody wants to be told",
+    },
     "ops.stack": {"ops.settings": "a leaf", "ops.embedded": "its servers"},
     "ops.embedded": {
         "ops.settings": "a leaf",

@@ -1,10 +1,16 @@
 """Seen from outside: request ids, the log line of a request, the stack of a failure, and metrics without raw ids."""
 
+import gzip
 import json
 import re
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
@@ -124,7 +130,7 @@ class TestLog:
         )
         log = done.stdout
         assert "Traceback" in log
-        assert "in _divide" in log
+        assert "in _insert" in log
         password = re.findall(r":([^:@]+)@", shop.settings.database_url)[0]
         for secret in (key, password, "ada@example.com"):
             assert secret not in log + done.stderr
@@ -136,16 +142,58 @@ class TestLog:
                 "fail-me-please",
                 "INTERNAL_ERROR",
             )
-            assert (failure["method"], failure["path"]) == ("GET", "/divide")
-            assert "in _divide" in failure["exception"]
-            (request,) = (line for line in lines if line["event"] == "http_request")
+            assert (failure["method"], failure["path"]) == ("GET", "/insert")
+            assert "in _insert" in failure["exception"]
+            request = next(line for line in lines if line["event"] == "http_request")
             assert (request["requestId"], request["statusCode"]) == ("fail-me-please", 500)
             assert {line["service"] for line in lines} == {"longshore-api"}
         else:
             assert "fail-me-please" in log
 
+    def test_sentry_is_told_of_a_failure_once_and_of_a_refusal_never(self, shop: Shop) -> None:
+        with sentry() as (dsn, told):
+            subprocess.run(
+                [sys.executable, "-c", FAILING, shop.settings.database_url, "json", shop.customer().key, dsn],
+                cwd=ROOT,
+                capture_output=True,
+                timeout=60,
+                check=True,
+            )
+        (failure,) = told
+        (raised,) = [one for one in failure["exception"]["values"] if one["type"] == "CheckViolation"]
+        assert "_insert" in [frame["function"] for frame in failure["exception"]["values"][-1]["stacktrace"]["frames"]]
+        assert "DETAIL:  ***" in raised["value"]
+        assert failure["contexts"]["event"]["request_id"] == "fail-me-please"
+        assert failure["tags"]["service"] == "longshore-api"
+        assert "ada@example.com" not in json.dumps(told)
 
-#: A process with the logging that is served, and a route that fails in SQL with a customer's address as parameter.
+
+@contextmanager
+def sentry() -> Iterator[tuple[str, list[Any]]]:
+    """A DSN, and the events that were sent to it."""
+    told: list[Any] = []
+
+    class Sink(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            envelope = gzip.decompress(self.rfile.read(int(self.headers["Content-Length"])))
+            told.append(json.loads(envelope.splitlines()[2]))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Sink) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://key@127.0.0.1:{server.server_port}/1", told
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+#: A process with the logging that is served, and a route that fails in SQL over a row with a customer's address.
 FAILING = """
 import base64
 import sys
@@ -159,21 +207,24 @@ from api.app import create_app
 from ops.settings import Settings
 from ops.telemetry import configure_logging
 
-_, url, log_format, key = sys.argv
-configure_logging(level="info", log_format=log_format, process="api", environment="test", version="0")
+_, url, log_format, key, *dsn = sys.argv
+told = {"sentry_dsn": dsn[0]} if dsn else {}
+configure_logging(level="info", log_format=log_format, process="api", environment="test", version="0", **told)
 
-@get("/divide", sync_to_thread=True)
-def _divide(engine: NamedDependency[Engine]) -> None:
+@get("/insert", sync_to_thread=True)
+def _insert(engine: NamedDependency[Engine]) -> None:
     with engine.connect() as connection:
-        connection.execute(text("SELECT 1 / length('') WHERE :email <> ''"), {"email": "ada@example.com"})
+        connection.execute(text("CREATE TEMP TABLE nobody (email text CHECK (email = '')) ON COMMIT DROP"))
+        connection.execute(text("INSERT INTO nobody VALUES (:email)"), {"email": "ada@example.com"})
 
 secret_key = base64.b64encode(bytes(32)).decode()
 settings = Settings(database_url=url, redis_url="redis://127.0.0.1:1/0", secret_key=secret_key)
 app = create_app(settings)
-app.register(_divide)
+app.register(_insert)
 with TestClient(app, raise_server_exceptions=False) as client:
     headers = {"X-Request-ID": "fail-me-please", "X-API-Key": key}
-    assert client.get("/divide", headers=headers).status_code == 500
+    assert client.get("/insert", headers=headers).status_code == 500
+    assert client.get("/nowhere", headers=headers).status_code == 404
 """
 
 
