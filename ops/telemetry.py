@@ -95,6 +95,9 @@ JOBS_IN_PROGRESS = Gauge("longshore_jobs_in_progress", "Jobs this process holds.
 FINISHES_REFUSED = Counter("longshore_finishes_refused", "Finishes that the fence refused: the lease was taken over.")
 RESCUES = Counter("longshore_rescues", "Jobs taken over from silent workers.", ["queue"])
 QUEUE_DEPTH = Gauge("longshore_queue_depth", "Jobs by queue and state, from PostgreSQL.", ["queue", "state"])
+LANES = Gauge(
+    "longshore_lanes", "Lanes by queue and state: `parked` = an open circuit, `disabled` for good.", ["queue", "state"]
+)
 OUTBOX_OLDEST = Gauge("longshore_outbox_oldest_seconds", "Age of the oldest obligation that is due.", ["queue"])
 JOB_ERRORS = Counter(
     "longshore_job_errors",

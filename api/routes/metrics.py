@@ -12,13 +12,14 @@ from sqlalchemy.exc import SQLAlchemyError
 from domain.business_figures import active_users, least_stock
 from domain.jobs.kind import queues
 from domain.jobs.queries import queue_depths
-from ops.telemetry import ACTIVE_USERS, DATABASE_CONNECTIONS, OUTBOX_OLDEST, PRODUCT_STOCK, QUEUE_DEPTH, log
+from domain.lanes.lanes import count_lanes
+from ops.telemetry import ACTIVE_USERS, DATABASE_CONNECTIONS, LANES, OUTBOX_OLDEST, PRODUCT_STOCK, QUEUE_DEPTH, log
 
 logger = log(__name__)
 
 STATES = ("due", "later", "held", "running", "dead")
-#: Depths cost little and the fleet is scaled on them; the figures of business read whole tables.
-_DEPTHS_EVERY_S, _BUSINESS_EVERY_S = 1.0, 15.0
+#: Depths cost little and the fleet is scaled on them; the others read whole tables.
+_DEPTHS_EVERY_S, _TABLES_EVERY_S = 1.0, 15.0
 _MOST_PRODUCTS = 1_000
 
 
@@ -33,7 +34,8 @@ class Gauges:
         pools = (engine.pool for engine in self._pools)
         DATABASE_CONNECTIONS.set(sum(p.checkedin() + p.checkedout() for p in pools if isinstance(p, QueuePool)))
         self._refresh(_read_depths, _DEPTHS_EVERY_S)
-        self._refresh(_read_business, _BUSINESS_EVERY_S)
+        self._refresh(_read_lanes, _TABLES_EVERY_S)
+        self._refresh(_read_business, _TABLES_EVERY_S)
 
     def _refresh(self, read: Callable[[Connection], None], every_s: float) -> None:
         if time.monotonic() - self._read_at.get(read, float("-inf")) < every_s:
@@ -53,6 +55,13 @@ def _read_depths(connection: Connection) -> None:
         OUTBOX_OLDEST.labels(queue).set(row.oldest_seconds if row else 0)
         for state in STATES:
             QUEUE_DEPTH.labels(queue, state).set(getattr(row, state) if row else 0)
+
+
+def _read_lanes(connection: Connection) -> None:
+    lanes = count_lanes(connection)
+    LANES.clear()  # a state that no lane is in any more
+    for (queue, state), count in lanes.items():
+        LANES.labels(queue, state).set(count)
 
 
 def _read_business(connection: Connection) -> None:

@@ -46,6 +46,7 @@ _LIST = text(
       FROM lanes ORDER BY array_position(ARRAY['disabled', 'parked', 'slow', 'healthy'], state), name
     """
 )
+_COUNT = text("SELECT queue, state, count(*) AS lanes FROM lanes GROUP BY queue, state")
 
 
 def endpoint_lane(endpoint_id: UUID) -> str:
@@ -90,3 +91,8 @@ def move_lanes(tx: Connection, seen: Mapping[str, Sequence[Observation]]) -> Non
 def list_lanes(tx: Connection) -> Sequence[Row[Any]]:
     """Every lane, those in trouble first, with how many jobs wait in it."""
     return tx.execute(_LIST).all()
+
+
+def count_lanes(tx: Connection) -> dict[tuple[str, str], int]:
+    """How many lanes there are, by queue and state: the circuit breakers of the fleet."""
+    return {(row.queue, row.state): row.lanes for row in tx.execute(_COUNT)}

@@ -274,6 +274,21 @@ class TestMetrics:
         assert {"inventory", "email", "webhooks", "reports"} <= queues
         assert "longshore_outbox_oldest_seconds" in text
 
+    def test_the_lanes_that_are_parked_are_told(self, customer: Customer) -> None:
+        def lanes(state: str) -> float:
+            customer.shop.client.app.dependencies["gauges"].dependency()._read_at.clear()
+            return self._value(customer, "longshore_lanes", {"queue": "webhooks", "state": state})
+
+        before = lanes("healthy"), lanes("parked")
+        for _ in range(2):
+            customer.subscribed("order.cancelled")
+        assert (lanes("healthy"), lanes("parked")) == (before[0] + 2, before[1])
+        customer.shop.scalar(
+            "UPDATE lanes SET state = 'parked', parked_until = now() + interval '1 minute'"
+            " WHERE name = (SELECT 'endpoint:' || max(id::text) FROM webhook_endpoints) RETURNING 1"
+        )
+        assert (lanes("healthy"), lanes("parked")) == (before[0] + 1, before[1] + 1)
+
     def test_the_figures_of_business_have_the_names_that_dashboards_look_for(self, customer: Customer) -> None:
         tenant = {"tenant_id": str(customer.tenant_id)}
         product, units = f"Mug {new_id()}", 3
