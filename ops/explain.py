@@ -16,15 +16,16 @@ from uuid import UUID
 import msgspec
 from sqlalchemy import Connection, Engine, event, text
 
-from domain.catalogue.products import list_products
+from domain.catalogue.products import get_product, list_products
 from domain.database import connect
 from domain.ids import new_id
 from domain.jobs.attempts import ClaimedJob, start_if_due
 from domain.jobs.dead_letters import DeadLetterFilter, find_dead_letters
 from domain.jobs.due import due_rows, new_flows
 from domain.jobs.finish import finish_if_held, plain_finish_of
-from domain.jobs.queries import JobFilter, list_jobs
-from domain.orders.queries import list_orders
+from domain.jobs.queries import JobFilter, get_job, list_jobs
+from domain.orders.intake import IntakeLine, IntakeOrder, accept_orders
+from domain.orders.queries import get_order, list_orders
 from domain.stretch import Stretch
 from domain.tenants.tenants import ensure_tenant
 from domain.webhooks.endpoints import list_endpoints
@@ -57,8 +58,19 @@ def _finish(tx: Connection, tenant_id: UUID) -> object:
     return finish_if_held(tx, [plain_finish_of(job) for job in _claim(tx, tenant_id)])
 
 
+def _take_in(tx: Connection, tenant_id: UUID) -> object:
+    skus = tx.execute(text("SELECT sku FROM products WHERE tenant_id = :id LIMIT 100"), {"id": tenant_id}).scalars()
+    return accept_orders(
+        tx, [IntakeOrder(tenant_id, sku, b"", "ada@example.com", "USD", [IntakeLine(sku, 1)], "{}") for sku in skus]
+    )
+
+
 _NEWEST, _OLDEST = Stretch(51), Stretch(51, oldest_first=True)
 CASES = [
+    Case("read an order", lambda tx, tenant: get_order(tx, tenant, list_orders(tx, tenant, _NEWEST)[0].id)),
+    Case("the jobs of an order", lambda tx, tenant: list_jobs(tx, tenant, JobFilter(order_id=new_id()), _NEWEST)),
+    Case("read a job", lambda tx, tenant: get_job(tx, tenant, list_jobs(tx, tenant, JobFilter(), _NEWEST)[0].id)),
+    Case("read a product", lambda tx, tenant: get_product(tx, tenant, list_products(tx, tenant, _NEWEST)[0].id)),
     Case("list orders", lambda tx, tenant: list_orders(tx, tenant, _NEWEST)),
     Case("list orders, the oldest first", lambda tx, tenant: list_orders(tx, tenant, _OLDEST)),
     Case("list jobs", lambda tx, tenant: list_jobs(tx, tenant, JobFilter(), _NEWEST)),
@@ -68,6 +80,7 @@ CASES = [
     Case("list products, the oldest first", lambda tx, tenant: list_products(tx, tenant, _OLDEST)),
     Case("search products by name", lambda tx, tenant: list_products(tx, tenant, _NEWEST, search="99")),
     Case("list webhook endpoints", lambda tx, tenant: list_endpoints(tx, tenant, _NEWEST)),
+    Case("the intake of 100 orders", _take_in),
     Case("the relay's search for new flows", lambda tx, _tenant: new_flows(tx, [], 64)),
     Case("the relay's look at what is due", _read_heads),
     Case("a worker's claim of a bundle of 100", _claim),
