@@ -11,10 +11,10 @@ from ops.explain import CASES, Case, plan, seed
 
 PAGE = Path(__file__).parents[2] / "docs/operations/explain.md"
 INDEXES = {
-    "read an order": "uq_orders_tenant_id_id",
+    "read an order": r"Index Scan using \w+ on orders",
     "the jobs of an order": "order_id",
-    "read a job": "_pkey on jobs_|_tenant_id_id_idx on jobs_",
-    "read a product": "ix_products_list|uq_products",
+    "read a job": r"Index Scan using \w+ on jobs_",
+    "read a product": r"Index Scan using \w+ on products",
     "list orders": "ix_orders_list",
     "list orders, the oldest first": "ix_orders_list",
     "list jobs": "_tenant_id_id_idx on jobs_",
