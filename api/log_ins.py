@@ -18,6 +18,7 @@ from domain.errors import LogInRefused, TenantSuspended, TokenRefused
 from domain.tenants.log_ins import (
     MOST_FAILURES,
     Candidate,
+    Door,
     Person,
     count_try,
     find_candidate,
@@ -52,9 +53,9 @@ class LogIns:
         self._lifetime = settings.refresh_lifetime
         self.hashing = Hashing()
 
-    async def log_in(self, email: str, password: str, tenant_id: UUID | None, origin: Origin) -> Tokens:
+    async def log_in(self, email: str, password: str, door: Door, origin: Origin) -> Tokens:
         """Raises LogInRefused, AccountLocked, TenantSuspended."""
-        failures, candidate = await in_time(lambda: self._try(email, tenant_id))
+        failures, candidate = await in_time(lambda: self._try(email, door))
         hashed = candidate.password_hash if candidate else None
         if not await self.hashing.matches(hashed, password) or candidate is None:
             if failures >= MOST_FAILURES:
@@ -65,9 +66,9 @@ class LogIns:
         new_hash = await self.hashing.hash(password) if is_outdated(candidate.password_hash) else None
         return await in_time(lambda: self._start(candidate, new_hash, origin))
 
-    def _try(self, email: str, tenant_id: UUID | None) -> tuple[int, Candidate | None]:
+    def _try(self, email: str, door: Door) -> tuple[int, Candidate | None]:
         with self._engine.begin() as tx:
-            return count_try(tx, email), find_candidate(tx, email, tenant_id)
+            return count_try(tx, email), find_candidate(tx, email, door)
 
     def _note_lock(self, candidate: Candidate | None, origin: Origin) -> None:
         logger.warning("user.locked", user=str(candidate.person.id) if candidate else None, ip=origin["ip"])
@@ -125,10 +126,10 @@ class LogIns:
                 _record(tx, done.tenant_id, done.user_id, "user.password_reset", origin)
         return done
 
-    def find(self, email: str, tenant_id: UUID | None) -> Person | None:
+    def find(self, email: str, door: Door) -> Person | None:
         """Whose address this is."""
         with self._engine.connect() as connection:
-            candidate = find_candidate(connection, email, tenant_id)
+            candidate = find_candidate(connection, email, door)
         return candidate.person if candidate is not None and not candidate.is_suspended else None
 
 

@@ -23,6 +23,7 @@ from domain.errors import NotAPerson
 from domain.job_kinds import MailPasswordReset
 from domain.jobs.outbox import enqueue, new_job
 from domain.tenants.callers import Caller
+from domain.tenants.log_ins import Door
 from domain.tenants.permission_rules import ANYBODY
 from domain.tenants.refresh_tokens import end_family
 
@@ -72,10 +73,13 @@ async def post_login(
     strangers: NamedDependency[Strangers],
     x_tenant_id: NamedTenant = None,  # noqa: ARG001  # declared for the document
 ) -> Success[Tokens]:
-    """Tokens. Without X-Tenant-ID the address has to be that of one tenant only; 423 after five failures in a row."""
+    """Tokens. The tenant is that of X-Tenant-ID, else that of the host, else the only one that has this address.
+
+    423 after five failures in a row.
+    """
     email = data.email
     await strangers.count_log_in(address_of(request), email)
-    return Success(data=await log_ins.log_in(email, data.password, named_tenant(request), origin(request)))
+    return Success(data=await log_ins.log_in(email, data.password, _door(request), origin(request)))
 
 
 @post("/refresh", summary="Replace the tokens", status_code=200)
@@ -119,10 +123,10 @@ async def post_password_reset(  # dependencies by name
 ) -> Success[Notice]:
     """202, always: a mail with a token is on its way to this address, if it is that of a person here."""
     answer_at = anyio.current_time() + ANSWER_AFTER_S
-    email, tenant_id, trace = data.email, named_tenant(request), trace_context(request)
+    email, door, trace = data.email, _door(request), trace_context(request)
 
     def ask() -> None:
-        person = log_ins.find(email, tenant_id)
+        person = log_ins.find(email, door)
         if person is None:
             return
         with databases(person.tenant_id).begin() as tx:
@@ -140,6 +144,10 @@ async def post_password_reset_confirm(
 ) -> None:
     """204: the password is set, the token used up, every log-in of the person over."""
     await log_ins.reset_password(data.token, data.password, origin(request))
+
+
+def _door(request: Request[Any, Any, Any]) -> Door:
+    return Door(named_tenant(request), request.url.hostname or "")
 
 
 _NO_STORE = {"Cache-Control": "no-store"}  # RFC 6749, section 5.1

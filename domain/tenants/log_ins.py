@@ -29,6 +29,13 @@ class Person(msgspec.Struct, frozen=True):
     requests_per_minute: int
 
 
+class Door(msgspec.Struct, frozen=True):
+    """Where somebody knocks: the tenant he names, and the host he called, which may be a tenant's."""
+
+    tenant_id: UUID | None = None
+    host: str = ""
+
+
 class Candidate(msgspec.Struct, frozen=True):
     """Who a log-in would be, if the password is his."""
 
@@ -73,7 +80,16 @@ _PERSON = """
       FROM users AS u JOIN tenants AS t ON t.id = u.tenant_id
      WHERE u.status = 'active'
     """
-_BY_ADDRESS = text(_PERSON + "AND u.email = :email AND (CAST(:tenant_id AS uuid) IS NULL OR u.tenant_id = :tenant_id)")
+# The tenant that was named, else the one whose host it is, else any.
+_BY_ADDRESS = text(
+    f"""{_PERSON}
+       AND u.email = :email
+       AND u.tenant_id = coalesce(CAST(:tenant_id AS uuid),
+                                  (SELECT id FROM tenants WHERE domain = :host),
+                                  (SELECT id FROM tenants WHERE subdomain = split_part(:host, '.', 1)),
+                                  u.tenant_id)
+    """  # noqa: S608  # constants of ours
+)
 _BY_FAMILY = text(
     f"""{_PERSON}
        AND u.tenant_id = :tenant_id AND u.id = :user_id
@@ -84,9 +100,9 @@ _BY_FAMILY = text(
 )
 
 
-def find_candidate(tx: Connection, email: str, tenant_id: UUID | None) -> Candidate | None:
-    """The active user of this address. None when there is none, or without a tenant more than one."""
-    rows = tx.execute(_BY_ADDRESS, {"email": email, "tenant_id": tenant_id}).all()
+def find_candidate(tx: Connection, email: str, door: Door) -> Candidate | None:
+    """The active user of this address in the tenant of this door. None when there is none, or without one several."""
+    rows = tx.execute(_BY_ADDRESS, {"email": email, "tenant_id": door.tenant_id, "host": door.host.lower()}).all()
     if len(rows) != 1:
         return None
     return Candidate(_person(rows[0]), rows[0].password_hash, rows[0].tenant_status != "active")

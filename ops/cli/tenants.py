@@ -1,6 +1,7 @@
 """`longshore tenants`: made, listed, given a plan, suspended and let on again, configured."""
 # ruff: noqa: PLC0415  # lazy: `--help` shall not wait for the database driver
 
+import re
 import sys
 from typing import TYPE_CHECKING, Annotated, Any
 from uuid import UUID
@@ -21,6 +22,7 @@ Name = Annotated[str, typer.Argument(metavar="NAME", help="The tenant's name.", 
 Key = Annotated[str, typer.Argument(metavar="KEY", help="What to configure: see `config`.", show_default=False)]
 Plan = Annotated[str | None, typer.Option("--plan", help="basic, free, pro or enterprise.", show_default=False)]
 
+_LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 _COLUMNS = {
     "name": "name",
     "id": "id",
@@ -37,8 +39,8 @@ def create(
     name: Name,
     *,
     plan: Plan = None,
-    subdomain: Annotated[str | None, typer.Option("--subdomain", help="acme of acme.example.com names it.")] = None,
-    domain: Annotated[str | None, typer.Option("--domain", help="A host of its own names it.")] = None,
+    subdomain: Annotated[str | None, typer.Option("--subdomain", help="acme: they log in at acme.example.com.")] = None,
+    domain: Annotated[str | None, typer.Option("--domain", help="A host of its own where they log in.")] = None,
     by: By = "",
     as_json: Json = False,
 ) -> None:
@@ -51,7 +53,12 @@ def create(
 
         if not 1 <= len(name.strip()) <= 200:
             raise typer.BadParameter("NAME must be 1 to 200 characters")
-        tenant = NewTenant(name=name.strip(), plan=_plan(plan) or "basic", subdomain=subdomain, domain=domain)
+        tenant = NewTenant(
+            name=name.strip(),
+            plan=_plan(plan) or "basic",
+            subdomain=_host("--subdomain", subdomain, _LABEL),
+            domain=_host("--domain", domain, rf"{_LABEL}(?:\.{_LABEL})+"),
+        )
         create_tenant(tx, tenant, operator(by))
         _tell(out, tx, tenant.name)
 
@@ -199,6 +206,13 @@ def _plan(plan: str | None) -> str | None:
     if plan is not None and plan not in PLANS:
         raise typer.BadParameter(f"--plan: one of {', '.join(PLANS)}")
     return plan
+
+
+def _host(option: str, given: str | None, form: str) -> str | None:
+    host = given.lower() if given else None  # the case of a host does not matter (RFC 4343)
+    if host is not None and (len(host) > 200 or not re.fullmatch(form, host)):
+        raise typer.BadParameter(f"{option}: letters, digits and dashes, as in acme, or acme.example of a domain")
+    return host
 
 
 def _tell(out: Output, tx: "Connection", name: str) -> None:

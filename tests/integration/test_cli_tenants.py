@@ -65,6 +65,13 @@ def test_a_new_one_has_its_plan_and_is_listed(stage: Stage) -> None:
     assert (actor, detail["subdomain"]) == ("olga", "globex")
 
 
+def test_hosts_are_written_in_lower_case_and_are_hosts(stage: Stage) -> None:
+    made = stage.json(tenants.app, "create", "globex", "--subdomain", "Globex", "--domain", "Shop.Globex.example")
+    assert (made["subdomain"], made["domain"]) == ("globex", "shop.globex.example")
+    for wrong in (["--subdomain", "a.b"], ["--subdomain", "-a"], ["--domain", "globex"], ["--domain", "a..b"]):
+        assert stage.run(tenants.app, "create", "other", *wrong).exit_code == 2
+
+
 @pytest.mark.parametrize("taken", [("acme",), ("other", "--subdomain", "port"), ("other", "--domain", "port.example")])
 def test_what_is_taken_is_refused_and_nothing_is_made(stage: Stage, taken: tuple[str, ...]) -> None:
     stage.json(tenants.app, "create", "port", "--subdomain", "port", "--domain", "port.example")

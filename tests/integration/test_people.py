@@ -10,7 +10,7 @@ from sqlalchemy import Engine
 from typer.testing import CliRunner, Result
 
 from domain.tenants import passwords
-from domain.tenants.log_ins import count_try, find_candidate
+from domain.tenants.log_ins import Door, count_try, find_candidate
 from domain.tenants.password_resets import make_reset
 from domain.tenants.passwords import is_password
 from domain.tenants.refresh_tokens import start_family
@@ -51,7 +51,7 @@ def made(stage: Stage, *words: str, password: str = PASSWORD) -> Any:
 
 def opens(stage: Stage, password: str) -> bool:
     with stage.engine.begin() as tx:
-        candidate = find_candidate(tx, "ada@example.com", stage.tenant_id)
+        candidate = find_candidate(tx, "ada@example.com", Door(stage.tenant_id))
     return candidate is not None and is_password(candidate.password_hash, password)
 
 

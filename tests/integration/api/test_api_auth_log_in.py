@@ -23,7 +23,7 @@ from domain.audit import verify_chains
 from domain.errors import LogInRefused, TooManyPasswords
 from domain.ids import new_id
 from domain.tenants import passwords
-from domain.tenants.log_ins import find_candidate, find_person
+from domain.tenants.log_ins import Door, find_candidate, find_person
 from domain.tenants.permission_rules import ROLES
 from tests.integration.api.people import PASSWORD, Employee, acts_on, log_in, part_of, post
 from tests.integration.api.shop import V1, Customer, error_of, fields_of
@@ -98,7 +98,7 @@ def test_a_well_signed_token_without_a_log_in_behind_it_opens_nothing(ada: Emplo
     settings = ada.shop.settings
     signer = AccessTokens([derived_seed(settings.secret_bytes)], settings.access_lifetime)
     with ada.shop.engine.connect() as connection:
-        candidate = find_candidate(connection, ada.email, ada.customer.tenant_id)
+        candidate = find_candidate(connection, ada.email, Door(ada.customer.tenant_id))
     assert candidate is not None
     forged, _ = signer.sign(candidate.person, new_id(), datetime.now(UTC) + timedelta(days=1))
     error_of(ada.get("/orders", forged), 401, "UNAUTHENTICATED")
@@ -214,6 +214,26 @@ def test_an_address_of_two_tenants_says_which_one_it_means(customer: Customer, o
     error_of(here.log_in(X_Tenant_ID=str(uuid4())), 401, "UNAUTHENTICATED")
     there.shop.scalar("UPDATE users SET status = 'disabled' WHERE id = :id RETURNING 1", id=there.id)
     assert here.log_in().status_code == 200
+
+
+def test_the_tenant_whose_host_was_called_is_meant(customer: Customer, other: Customer) -> None:
+    # Given somebody in two tenants, of which one has a subdomain and the other a domain of its own
+    email, label = f"{new_id()}@example.com", f"t{new_id()}"
+    here, there = Employee(customer, email=email), Employee(other, email=email)
+    domain = f"{label}.shop.example"
+    for column, value, one in (("subdomain", label, here), ("domain", domain, there)):
+        statement = f"UPDATE tenants SET {column} = :value WHERE id = :id RETURNING 1"  # names of this test
+        one.shop.scalar(statement, value=value, id=one.customer.tenant_id)
+    # Then the host says which is meant, the longer name before the shorter, and X-Tenant-ID before both
+    for host, one in ((f"{label}.example.com", here), (f"{label.upper()}.example.com:8000", here), (domain, there)):
+        assert one.log_in(Host=host).status_code == 200
+        assert one.get("/users/me").json()["data"]["id"] == str(one.id)
+    assert there.log_in(Host=f"{label}.example.com", X_Tenant_ID=str(other.tenant_id)).status_code == 200
+    assert there.get("/users/me").json()["data"]["id"] == str(there.id)
+    # And who is in one tenant only does not come in by another's host
+    alone = Employee(other)
+    error_of(alone.log_in(Host=f"{label}.example.com"), 401, "UNAUTHENTICATED")
+    assert alone.log_in(Host="anywhere.example.com").status_code == 200
 
 
 def test_a_person_of_a_suspended_tenant_is_told_so_if_the_password_is_his(ada: Employee) -> None:
