@@ -17,6 +17,7 @@ from litestar import Litestar
 from sqlalchemy import Engine
 
 import api.app
+import api.parts
 import ops.server
 from api.ingress import Ingress
 from api.key_ring import KeyRing
@@ -100,7 +101,7 @@ def main(floor: str) -> None:
         "no-database": (NoDatabase, no_database),
         "one-transaction-each": (OneTransactionEach, api.app.create_app),
     }[floor]
-    with patch.object(api.app, "Ingress", ingress), patch.object(ops.server, "create_app", create):
+    with patch.object(api.parts, "Ingress", ingress), patch.object(ops.server, "create_app", create):
         ops.server.serve(load_settings())
 
 
