@@ -11,6 +11,7 @@ from prometheus_client import Counter, Histogram
 from structlog.contextvars import bind_contextvars, clear_contextvars
 
 from api.browser_headers import SECURITY_HEADERS
+from api.deprecation import deprecation_headers
 from api.head import as_get, with_head
 from api.proxies import Networks, origin_of
 from domain.ids import new_id
@@ -53,6 +54,7 @@ class Api(Litestar):
                 message["headers"] = [
                     *with_head(message.get("headers", [])),
                     *SECURITY_HEADERS,
+                    *deprecation_headers(scope),
                     *(standing.headers() if (standing := scope["state"].get("standing")) else ()),
                     (b"x-request-id", echoed),
                     (b"x-correlation-id", echoed),

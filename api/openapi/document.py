@@ -85,7 +85,10 @@ def _is_struct(kind: Any) -> bool:
 def _describe(
     operation: dict[str, Any], handler: HTTPRouteHandler, references: dict[Any, Schema], schemas: dict[str, Schema]
 ) -> None:
-    operation.pop("deprecated")
+    if "deprecation" in handler.opt:
+        operation["deprecated"] = True
+    else:
+        operation.pop("deprecated")
     _add_permission(operation, handler.opt.get("permission", ANYBODY))
     for parameter in operation.get("parameters", []):
         _describe_parameter(parameter)

@@ -28,6 +28,8 @@ _HEADERS: dict[str, tuple[str, dict[str, Any], str]] = {
     "RateLimit": ("What is left, and the seconds until there is more", _STRING, '"burst";r=997;t=42'),
     "X-RateLimit-Limit": ("Requests in a minute", _DIGITS, "1000"),
     "X-RateLimit-Remaining": ("What is left of them", _DIGITS, "997"),
+    "Deprecation": ("Since when the route shall not be used any more (RFC 9745)", _STRING, "@1798761600"),
+    "Sunset": ("When the route is gone (RFC 8594)", _STRING, "Fri, 01 Jan 2027 00:00:00 GMT"),
     "X-RateLimit-Reset": ("When there is more, in Unix seconds", _DIGITS, "1795167042"),
 }
 _ALWAYS = ("X-Request-ID", "X-Correlation-ID")
@@ -60,6 +62,9 @@ def headers_of_success(status: int, operation: dict[str, Any]) -> Headers:
     always, sometimes = [*_ALWAYS], [*_AT_TIMES.get(status, ())]
     if "security" in operation:
         always += [*_OF_CALLERS, *_OF_STATUS.get(status, ())]
+    if operation.get("deprecated"):
+        always.append("Deprecation")
+        sometimes += ["Sunset", "Link"]
     for name in sorted(names & set(_OF_PARAMETER)):
         always += _OF_PARAMETER[name][0] if status in {200, 304} else ()
         sometimes += _OF_PARAMETER[name][1]
