@@ -35,6 +35,8 @@ logger = log(__name__)
 POOL_SIZE = 20
 OWN_POOL_SIZE = 5
 STATEMENT_TIMEOUT_MS = 5_000
+#: A PostgreSQL that has not even said by then that a statement took too long is frozen, or waits for its standby.
+SILENCE_S = 6.0
 
 
 class Parts:
@@ -57,9 +59,15 @@ class Parts:
         self.gauges = Gauges(self.engine, self._engines)
 
     def _connect_all(self, settings: Settings) -> None:
-        connect_as = partial(connect, settings.database_url, statement_timeout_ms=STATEMENT_TIMEOUT_MS)
-        self.engine = connect_as(process="api", role=API.name, pool_size=OWN_POOL_SIZE)
-        self.tenants = connect_as(process="api", role=TENANT.name, pool_size=POOL_SIZE)
+        connect_as = partial(
+            connect,
+            settings.database_url,
+            process="api",
+            statement_timeout_ms=STATEMENT_TIMEOUT_MS,
+            silence_s=SILENCE_S,
+        )
+        self.engine = connect_as(role=API.name, pool_size=OWN_POOL_SIZE)
+        self.tenants = connect_as(role=TENANT.name, pool_size=POOL_SIZE)
         self.intake = connect(settings.database_url, process="ingress", role=INTAKE.name, pool_size=1)
         self._engines = (self.engine, self.tenants, self.intake)
 

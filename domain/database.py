@@ -6,6 +6,7 @@ Every session bounds how long it may wait for a lock or sit idle in a transactio
 
 import time
 from datetime import UTC, datetime
+from typing import Any
 
 import msgspec
 from psycopg.types.json import set_json_loads
@@ -37,11 +38,15 @@ def connect(  # noqa: PLR0913  # all that a session can be like, each by its nam
     pool_timeout_s: float = 2.0,
     idle_in_transaction_ms: int = IDLE_IN_TRANSACTION_MS,
     statement_timeout_ms: int = 0,
+    silence_s: float | None = None,
     hot: bool = False,
 ) -> Engine:
     """An engine whose sessions carry the process name. Opens no connection yet; connecting takes at most 2 s.
 
     `role`: one of `domain.roles` that the sessions take; without one they are who the URL says, the owner.
+
+    `silence_s`: how long PostgreSQL may take over one statement or commit before it counts as away, whatever it does
+    meanwhile. What was to be committed may have been.
 
     `hot`: for few statements run very often, by callers who can take a lost connection. Nothing is planned twice, and
     no connection is tried out before its use; a plan made while the tables were small must not read them whole later.
@@ -72,7 +77,13 @@ def connect(  # noqa: PLR0913  # all that a session can be like, each by its nam
             "keepalives_idle": 5,
         },
     )
-    event.listen(engine, "do_connect", lambda _dialect, _record, words, named: Session.connect(*words, **named))
+
+    def log_in(_dialect: object, _record: object, words: Any, named: Any) -> Session:
+        session = Session.connect(*words, **named)
+        session.silence_s = silence_s
+        return session
+
+    event.listen(engine, "do_connect", log_in)
     return engine
 
 

@@ -21,10 +21,12 @@ _WARNS = "SyncRepWaitForLSN"
 class Session(psycopg.Connection[Any]):
     """Whatever commits, a statement or `commit`, raises NotReplicated when its wait for the standby was cancelled.
 
-    It is closed when an exchange was cut off on this side, by a want of memory for one: the answer that is still to
-    come would stand in the way of all who use it after that.
+    An exchange that takes longer than `silence_s` raises OperationalError: a frozen server answers nothing, not even
+    that a statement took too long. The session is closed when an exchange was cut off on this side, by that or by a
+    want of memory: the answer that is still to come would stand in the way of all who use it after that.
     """
 
+    silence_s: float | None = None
     _warned = False
 
     def __init__(self, *words: Any, **named: Any) -> None:
@@ -37,6 +39,7 @@ class Session(psycopg.Connection[Any]):
 
     def wait(self, gen: PQGen[_T], *words: Any, **named: Any) -> _T:
         """Every exchange with the server comes through here."""
+        named.setdefault("timeout", self.silence_s)
         try:
             answer = super().wait(gen, *words, **named)
         except BaseException:

@@ -5,6 +5,7 @@ import re
 import signal
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
@@ -17,7 +18,7 @@ from domain.ids import new_id
 from domain.jobs.kind import queues
 from ops.migrate import head, upgrade
 from ops.stack import Stack
-from tests.integration.api.shop import Customer, Shop, error_of, opened, settings_for
+from tests.integration.api.shop import V1, Customer, Shop, error_of, opened, settings_for
 
 LIVE = ("/livez", "/health/live")
 READY = ("/readyz", "/health/ready", "/ready")
@@ -120,6 +121,19 @@ def buyer(own_shop: Shop) -> Customer:
     return buyer
 
 
+@contextmanager
+def frozen(own: Stack) -> Iterator[None]:
+    """PostgreSQL holds still, with all its sessions, until the block ends."""
+    pids = _processes(own.pids["PostgreSQL"])
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
+
+
 class TestOutage:
     """On servers of its own, which it may stop."""
 
@@ -155,20 +169,28 @@ class TestOutage:
             monkeypatch.setattr(setting, 0.5)
         stranger = buyer.shop.customer()
         assert buyer.order(key="before").status_code == 202
-        frozen = _processes(own.pids["PostgreSQL"])
-        for pid in frozen:
-            os.kill(pid, signal.SIGSTOP)
-        try:
+        with frozen(own):
             for customer in (buyer, stranger):
                 started_at = time.monotonic()
                 error_of(customer.order(key="meanwhile"), 503, "DEPENDENCY_UNAVAILABLE")
                 assert time.monotonic() - started_at < 1.5
             self._is_not_ready(buyer.shop)
-        finally:
-            for pid in frozen:
-                os.kill(pid, signal.SIGCONT)
         assert buyer.order(key="meanwhile").status_code == 202
         assert buyer.rows()["orders"] == 2
+
+    def test_nor_does_he_who_reads_or_writes_anything_else(
+        self, own: Stack, buyer: Customer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("api.parts.SILENCE_S", 0.5)
+        headers = {"X-API-Key": buyer.key}
+        product = {"sku": "CUP", "name": "Cup", "price": 5, "currency": "USD"}
+        with opened(buyer.shop.settings, head()) as client:
+            assert client.get(f"{V1}/products", headers=headers).status_code == 200
+            with frozen(own):
+                error_of(client.get(f"{V1}/orders", headers=headers), 503, "DEPENDENCY_UNAVAILABLE")
+                error_of(client.post(f"{V1}/products", headers=headers, json=product), 503, "DEPENDENCY_UNAVAILABLE")
+            assert client.post(f"{V1}/products", headers=headers, json=product).status_code in {201, 409}
+            assert client.get(f"{V1}/products", headers=headers).json()["data"][0]["sku"] == "CUP"
 
     @staticmethod
     def _is_not_ready(shop: Shop) -> None:
