@@ -3,6 +3,7 @@
 `domain.database` makes all sessions of this class.
 """
 
+from contextlib import suppress
 from functools import cache
 from typing import Any, TypeVar
 
@@ -14,6 +15,7 @@ from domain.standby import NotReplicated
 
 _T = TypeVar("_T")
 
+_CANCEL_WITHIN_S = 1.0
 #: The function of the server that warns: the words of the warning are translated, this is not.
 _WARNS = "SyncRepWaitForLSN"
 
@@ -42,14 +44,21 @@ class Session(psycopg.Connection[Any]):
         named.setdefault("timeout", self.silence_s)
         try:
             answer = super().wait(gen, *words, **named)
-        except BaseException:
+        except BaseException as error:
             if self.pgconn.transaction_status == TransactionStatus.ACTIVE:
+                if isinstance(error, psycopg.OperationalError):
+                    self._release_server()
                 self.close()
             raise
         if self._warned:
             self._warned = False
             raise NotReplicated("committed here, but its wait for a standby was cancelled")
         return answer
+
+    def _release_server(self) -> None:
+        """A process of the server that waits for a standby would wait on: nobody listens, and each is a connection."""
+        with suppress(psycopg.Error):
+            self.cancel_safe(timeout=_CANCEL_WITHIN_S)
 
 
 @cache

@@ -18,7 +18,8 @@ from ops.chaos.standby import LINK, Pair
 from ops.chaos.wires import Bend, Wires
 from ops.migrate import head, upgrade
 from ops.stack import Stack
-from tests.integration.api.shop import Customer, Shop, error_of, opened, settings_for
+from tests.end_to_end.running import wait_until
+from tests.integration.api.shop import V1, Customer, Shop, error_of, opened, settings_for
 
 CANCEL = """
     SELECT count(pg_cancel_backend(pid)) FROM pg_stat_activity
@@ -140,6 +141,22 @@ def test_other_writes_are_not_reported_as_done_either(standing: Standing, custom
         error_of(standing.cancelled(lambda: customer.post("/products", new)), 503, "DEPENDENCY_UNAVAILABLE")
         cancel = f"/orders/{order_id}/cancel"
         error_of(standing.cancelled(lambda: customer.post(cancel)), 503, "DEPENDENCY_UNAVAILABLE")
+
+
+def test_who_waits_for_the_standby_too_long_is_answered_and_leaves_no_session_behind(
+    standing: Standing, customer: Customer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("api.parts.SILENCE_S", 0.5)
+    waiting = (
+        "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep' AND application_name = 'longshore-api'"
+    )
+    with opened(standing.shop.settings, head()) as client, standing.deaf():
+        for number in range(3):
+            new = {"sku": f"CUP-{number}", "name": "Cup", "price": 3, "currency": "USD"}
+            answer = client.post(f"{V1}/products", headers={"X-API-Key": customer.key}, json=new)
+            error_of(answer, 503, "DEPENDENCY_UNAVAILABLE")
+        wait_until(lambda: standing.pair.ask_primary(waiting) == 0)
+    assert customer.get("/products").json()["data"][0]["sku"] == "CUP-2"  # what nobody knew for sure
 
 
 def test_a_server_that_takes_no_writes_yet_is_an_outage(standing: Standing, customer: Customer) -> None:
