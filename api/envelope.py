@@ -149,6 +149,14 @@ _BY_STATUS = {
 }
 
 
+#: Where the framework would say the status once more.
+_WORDS = {
+    404: "There is no such path; /api-docs shows which there are.",
+    405: "This path does not take this method: Allow names those it does.",
+    413: "The body is larger than this server takes.",
+}
+
+
 class Failure(Struct, frozen=True):
     """An error on its way to becoming a body."""
 
@@ -191,9 +199,9 @@ def classify(request: Request[Any, Any, Any], error: Exception) -> Failure:  # n
         ):  # a body that breaks off is no fault of ours
             return Failure("BAD_REQUEST", 400, "The body ended before it was whole.")
         case HTTPException(status_code=status) if status in _BY_STATUS:
-            return Failure(_BY_STATUS[status], status, str(error.detail))
+            return Failure(_BY_STATUS[status], status, _WORDS.get(status, str(error.detail)))
         case UnicodeDecodeError() | RecursionError() | SerializationException():
-            return Failure("MALFORMED_JSON", 400, "The body is not well-formed JSON.")
+            return Failure("MALFORMED_JSON", 400, getattr(error, "detail", "") or "The body is not well-formed JSON.")
         case _ if isinstance(error, OperationalError) or is_outage(error):
             return Failure("DEPENDENCY_UNAVAILABLE", 503, "The database does not answer; try again shortly.")
         case _:

@@ -4,7 +4,7 @@ import json
 import math
 import re
 from collections.abc import Iterator, Sequence
-from typing import Any, get_args, get_origin
+from typing import Any, Literal, get_args, get_origin
 
 import msgspec
 from litestar.exceptions import SerializationException
@@ -28,8 +28,18 @@ def decoded(body: bytes, kind: Any) -> Any:
         found = _fitting(body, kind)
         _TWINLESS.decode(body.decode())
     except (msgspec.DecodeError, ValueError, RecursionError) as error:
-        raise SerializationException from error
+        raise SerializationException(_why(error)) from error
     return found
+
+
+def _why(error: Exception) -> str:
+    match error:
+        case TwinMembers():
+            return str(error)
+        case msgspec.DecodeError():
+            return f"The body is not well-formed JSON: {str(error).removeprefix('JSON is malformed: ')}."
+        case _:
+            return "The body is not well-formed JSON."
 
 
 def collect(kind: Any, value: Any, path: str) -> Iterator[Violation]:
@@ -50,12 +60,18 @@ def _number(text: str) -> float:
     return int(value) if value.is_integer() else value
 
 
+class TwinMembers(ValueError):
+    """Two members of one name."""
+
+
 _UNTYPED = msgspec.json.Decoder(float_hook=_number)
 
 
 def _refuse_twins(members: Sequence[tuple[str, Any]]) -> None:
-    if len(dict(members)) < len(members):
-        raise ValueError("an object has two members of one name")
+    if len(found := dict(members)) < len(members):
+        names = [name for name, _ in members]
+        twin = next(name for name in found if names.count(name) > 1)
+        raise TwinMembers(f"An object of the body has two members of the name {twin[:100]!r}.")
 
 
 _TWINLESS = json.JSONDecoder(object_pairs_hook=_refuse_twins)
@@ -100,14 +116,24 @@ def _collect_leaf(kind: Any, value: Any, path: str) -> Iterator[Violation]:
     try:
         msgspec.convert(value, kind)
     except msgspec.ValidationError as error:
-        yield Violation(path, _in_words(kind) if "regex" in str(error) else _AT.sub("", str(error)))
+        yield Violation(path, _in_words(kind, str(error)))
 
 
-def _in_words(kind: Any) -> str:
-    """What a value of this type must be, as the type itself says; nobody reads a pattern."""
+def _in_words(kind: Any, error: str) -> str:
+    """What a value of this type must be: as the type itself says where nobody could read it, else as msgspec does."""
+    if words := _words_of(kind):
+        return f"must be one of {', '.join(words)}"
+    if "regex" not in error:
+        return _AT.sub("", error)
     metas = [meta for one in (kind, *get_args(kind)) for meta in getattr(one, "__metadata__", ())]
     said = [meta.extra[MUST] for meta in metas if meta.extra and MUST in meta.extra]
     return said[0] if said else "is not well-formed"
+
+
+def _words_of(kind: Any) -> list[str]:
+    """Those of a Literal, with or without None beside it."""
+    kinds = [kind, *get_args(kind)]
+    return [word for one in kinds if get_origin(one) is Literal for word in get_args(one) if isinstance(word, str)]
 
 
 def _struct_items(kind: Any) -> type[Struct] | None:

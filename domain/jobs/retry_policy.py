@@ -1,7 +1,7 @@
 """What the end of an attempt means for its job. Pure: the same job, ending, clock and jitter give the same decision.
 
-Also the words a handler may use to say how it ended: `PermanentFailure`, `RetryLater`, `Snooze`, `DependencyDown`;
-any other exception is retried by the kind's policy.
+Also the words a handler may use to say how it ended: `PermanentFailure`, `RetryLater`, `Snooze`, `DependencyDown`,
+`ExternalFailure`; any other exception is retried by the kind's policy too, and taken for a mistake of ours.
 """
 
 from datetime import datetime, timedelta
@@ -17,6 +17,10 @@ MAX_CRASHES = 3
 
 class PermanentFailure(Exception):
     """Trying again cannot help: the job is dead at once."""
+
+
+class ExternalFailure(Exception):
+    """Something that is not ours failed, as it may: the kind's policy says when to try again."""
 
 
 class RetryLater(Exception):
@@ -198,7 +202,8 @@ def category_of(error: BaseException) -> str:
     match error:
         case PermanentFailure():
             return "operational"
-        case RetryLater() | DependencyDown() | OSError():  # of which time-outs, mail and connection errors are sorts
+        # Of OSError time-outs, mail and connection errors are sorts.
+        case RetryLater() | DependencyDown() | ExternalFailure() | OSError():
             return "external"
         case _:
             return "programming"

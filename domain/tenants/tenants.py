@@ -14,6 +14,9 @@ from domain.ids import new_id
 from domain.tables.tenants import tenants
 from domain.tenants.plan_rules import REQUESTS_PER_MINUTE
 
+#: Whose everything is as long as nobody speaks of tenants.
+DEFAULT = "default"
+
 
 class NewTenant(msgspec.Struct, frozen=True, kw_only=True):
     """A tenant to be. `subdomain` and `domain` are the hosts that name it."""
@@ -29,6 +32,11 @@ def ensure_tenant(tx: Connection, name: str, requests_per_minute: int | None = N
     settings = {} if requests_per_minute is None else {REQUESTS_PER_MINUTE: requests_per_minute}
     tx.execute(upsert(tenants).values(id=new_id(), name=name, settings=settings).on_conflict_do_nothing())
     return find_tenant(tx, name)
+
+
+def find_or_begin(tx: Connection, name: str) -> UUID:
+    """As `find_tenant`, but that the one called `default` is there as soon as it is asked for."""
+    return ensure_tenant(tx, name) if name == DEFAULT else find_tenant(tx, name)
 
 
 def find_tenant(tx: Connection, name: str) -> UUID:

@@ -31,7 +31,7 @@ _COLUMNS = {
 def create(
     *,
     name: Annotated[str, typer.Option("--name", help="What it is for.", show_default=False)],
-    tenant: Annotated[str, typer.Option("--tenant", help="Whose it is; a new name makes a new tenant.")] = "default",
+    tenant: Annotated[str, typer.Option("--tenant", help="Whose it is.")] = "default",
     scopes: Annotated[
         str, typer.Option("--scopes", help="What it may do: api, admin, or permissions such as orders:read.")
     ] = "api",
@@ -49,11 +49,11 @@ def create(
         from domain.audit import record_act
         from domain.tenants.key_rules import parse_key
         from domain.tenants.keys import create_key
-        from domain.tenants.tenants import ensure_tenant
+        from domain.tenants.tenants import find_or_begin
 
         wanted, expires_at = _scopes(scopes), datetime.now(UTC) + read_duration(expires) if expires else None
         with engine.begin() as tx:
-            tenant_id = ensure_tenant(tx, _named(tenant, "--tenant"))
+            tenant_id = find_or_begin(tx, _named(tenant, "--tenant"))
             key = create_key(tx, tenant_id, _named(name, "--name"), wanted, expires_at)
             key_id = parts.id if (parts := parse_key(key)) else ""
             record_act(tx, tenant_id, operator(by), "api_key.created", key_id, None, {"name": name, "scopes": wanted})

@@ -122,7 +122,7 @@ def _masked(name: str, value: object) -> str:
     from ops.settings import SECRET
 
     if name in SECRET:
-        return "***"
+        return "***" if value else ""
     if isinstance(value, bool):
         return str(value).lower()
     if not name.endswith("_url"):

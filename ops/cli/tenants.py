@@ -30,6 +30,7 @@ _COLUMNS = {
     "requests/min": "requestsPerMinute",
     "status": "status",
     "subdomain": "subdomain",
+    "domain": "domain",
     "created": "createdAt",
 }
 

@@ -35,7 +35,7 @@ def create(  # options by name
     email: Annotated[str, typer.Option("--email", help="What he logs in with.", show_default=False)],
     name: Annotated[str, typer.Option("--name", help="What he is called.", show_default=False)],
     role: Annotated[str, typer.Option("--role", help="owner, admin, operator or viewer.")] = "viewer",
-    tenant: Annotated[str, typer.Option("--tenant", help="Whose he is; a new name makes a new tenant.")] = "default",
+    tenant: Annotated[str, typer.Option("--tenant", help="Whose he is.")] = "default",
     by: By = "",
     as_json: Json = False,
 ) -> None:
@@ -49,7 +49,7 @@ def create(  # options by name
         from domain.audit import record_act
         from domain.tenants.passwords import hash_password
         from domain.tenants.permission_rules import ROLES
-        from domain.tenants.tenants import ensure_tenant
+        from domain.tenants.tenants import find_or_begin
         from domain.tenants.users import NewUser, create_user, facts_of, normal_address
 
         address = normal_address(_fitting("--email", email, Address))
@@ -60,7 +60,7 @@ def create(  # options by name
             password_hash=hash_password(_password()),
         )
         with engine.begin() as tx:
-            tenant_id = ensure_tenant(tx, tenant)
+            tenant_id = find_or_begin(tx, tenant)
             row = create_user(tx, tenant_id, new, ROLES)
             record_act(tx, tenant_id, operator(by), "user.created", str(row.id), None, {"new": facts_of(row)})
         out.document(_record(row)) if as_json else out.say(f"{address} is {role} of tenant {tenant}.")

@@ -149,6 +149,10 @@ class TestKeys:
         assert (caller.tenant_id, caller.permissions) == (stage.tenant_id, permissions_of_scopes(["api", "admin"]))
         assert result.stdout.strip() not in result.stderr
 
+    def test_is_not_made_for_a_tenant_that_is_not_there(self, stage: Stage) -> None:
+        assert stage.run(keys.app, "create", "--name", "shop", "--tenant", "acmee").exit_code == 3
+        assert stage.json(keys.app, "list") == []
+
     def test_is_never_shown_again(self, stage: Stage) -> None:
         made = stage.json(keys.app, "create", "--name", "shop", "--expires", "30d")
         assert set(made) == {"id", "key", "tenant", "name", "scopes", "expiresAt"}

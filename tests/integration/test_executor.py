@@ -42,6 +42,7 @@ from tests.integration.builders import (  # noqa: F401  # in place of conftest's
 from workers import executor
 from workers.context import BundleContext, JobContext
 from workers.executor import Executor
+from workers.handlers.webhooks import DeliveryFailed
 from workers.holdings import Holdings
 from workers.recorder import Recorder
 from workers.registry import handles, handles_bulk
@@ -493,6 +494,7 @@ def test_what_a_handler_says_is_what_happens(
         (PermanentFailure("never"), "operational"),
         (RetryLater(600.0, "busy"), "external"),
         (DependencyDown("endpoint:1"), "external"),
+        (DeliveryFailed("HTTP 500"), "external"),
         (TimeoutError(), "external"),
         (ConnectionRefusedError(), "external"),
         (LookupError("no such word"), "programming"),

@@ -24,6 +24,7 @@ from api.envelope import CODES
 from domain.event_types import EVENT_TYPES
 from domain.job_kinds import WEBHOOK_TIMETABLE
 from domain.jobs.state_machine import MOVES
+from domain.tenants.permission_rules import PERMISSIONS, ROLES, SCOPES
 from domain.webhooks.cloud_event import encode_event
 from domain.webhooks.signature_rules import message_id, secret_bytes, signed_headers
 from ops.chaos.catalogue import every_fault
@@ -78,6 +79,26 @@ def test_the_codes_of_errors_are_all_there() -> None:
         for name, code in sorted(CODES.items())
     ]
     assert rows(page("errors.md"), "code") == expected
+
+
+def test_the_codes_of_details_are_all_there() -> None:
+    used = {"INVALID"}
+    for path in [*(ROOT / "api").rglob("*.py"), *(ROOT / "domain").rglob("*.py")]:
+        used |= set(re.findall(r'Violation\(.*"([A-Z_]{4,})"\)', path.read_text()))
+    assert {cells[0].strip("`") for cells in rows(page("errors.md"), "detail")} == used
+    assert {"UNKNOWN_SKU", "OUT_OF_RANGE"} <= used
+
+
+def test_the_permissions_of_scopes_and_roles_are_all_there() -> None:
+    expected = [
+        [
+            f"`{one}`",
+            ", ".join(f"`{scope}`" for scope in SCOPES if one in SCOPES[scope]) or "-",
+            ", ".join(role for role in ROLES if one in ROLES[role]),
+        ]
+        for one in sorted(PERMISSIONS)
+    ]
+    assert rows(page("operations.md"), "permission") == expected
 
 
 def test_the_metrics_are_all_there() -> None:

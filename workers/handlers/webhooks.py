@@ -8,7 +8,7 @@ from sqlalchemy import Connection
 
 from domain.database import database_time
 from domain.job_kinds import DeliverWebhook
-from domain.jobs.retry_policy import Backoff, PermanentFailure, RetryLater, Snooze
+from domain.jobs.retry_policy import Backoff, ExternalFailure, PermanentFailure, RetryLater, Snooze
 from domain.lanes.lane_rules import Observation
 from domain.webhooks.answer_rules import (
     AbortMessage,
@@ -109,5 +109,5 @@ def _wait_s(override: RetryOverride, attempt: int) -> float:
     return backoff.delay_s(attempt, 0.5 + random() / 2)  # noqa: S311  # jitter
 
 
-class DeliveryFailed(Exception):
+class DeliveryFailed(ExternalFailure):
     """The endpoint did not take the message; the kind's timetable says when to try again."""

@@ -141,6 +141,13 @@ def test_an_object_with_two_members_of_one_name_is_refused(customer: Customer, r
     _is_malformed(customer, raw)
 
 
+def test_what_is_wrong_with_a_document_is_said(customer: Customer) -> None:
+    twins = error_of(customer.post("/products", raw=b'{"sku": "A", "sku": "B", "name": "Mug", "price": 1}'), 400, "MALFORMED_JSON")
+    assert "two members of the name 'sku'" in twins["message"]
+    broken = error_of(customer.post("/products", raw=b'{"sku": "A" "name"}'), 400, "MALFORMED_JSON")
+    assert "byte 12" in broken["message"]
+
+
 def test_two_members_of_an_unknown_name_are_refused_as_unknown(customer: Customer) -> None:
     assert fields_of(
         error_of(customer.post("/products", raw=TWINS["an unknown one twice"]), 422, "VALIDATION_ERROR")
