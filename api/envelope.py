@@ -149,6 +149,7 @@ _BY_STATUS = {
 }
 
 
+_CHALLENGE = 'Bearer realm="api"'
 #: Where the framework would say the status once more.
 _WORDS = {
     404: "There is no such path; /api-docs shows which there are.",
@@ -177,7 +178,7 @@ def answer_error(request: Request[Any, Any, Any], error: Exception) -> Response[
         logger.warning("request.refused", error=type(error).__name__, **seen)
     elif failure.status >= 500:
         logger.error("request.failed", exc_info=error, **seen)
-    return problem(request, failure, _headers(failure, error))
+    return problem(request, failure, _headers(request, failure, error))
 
 
 def answer_refusal(request: Request[Any, Any, Any], error: LongshoreError) -> Response[Problem]:
@@ -246,10 +247,12 @@ def _pointer(field: str) -> str:
     return "#/" + field.replace("[", ".").replace("]", "").replace(".", "/") if field else "#"
 
 
-def _headers(failure: Failure, error: Exception) -> dict[str, str]:
+def _headers(request: Request[Any, Any, Any], failure: Failure, error: Exception) -> dict[str, str]:
     headers = dict(getattr(error, "headers", None) or {})
     if failure.status == 401:
-        headers["WWW-Authenticate"] = 'Bearer realm="api", error="invalid_token"'  # RFC 6750, section 3
+        has_shown = "authorization" in request.headers or "x-api-key" in request.headers
+        # RFC 6750, section 3.1: who has shown nothing is not told that it was wrong.
+        headers["WWW-Authenticate"] = _CHALLENGE + (', error="invalid_token"' if has_shown else "")
     if failure.status == 503 or isinstance(error, IdempotencyKeyInFlight):
         headers |= RETRY_AFTER
     return headers

@@ -24,6 +24,7 @@ DEV_ENV = DATA / "dev.env"
 SECRET = frozenset({"secret_key", "jwt_keys", "sentry_dsn"})
 _LIFETIME = re.compile(r"([1-9]\d{0,5})([smhd])")
 _IN_A_FILE = "_FILE"
+_ABSENT = "is not set (start the embedded stack with `make up`, or set it; LONGSHORE_DATA names its folder)"
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 _DSN = re.compile(r"https?://[^:@/\s]+(?::[^@/\s]+)?@[^@\s]+/[0-9]+")
 _ORIGIN = re.compile(r"https?://(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\])(?::[0-9]{1,5})?")
@@ -190,7 +191,7 @@ def read_env_file(path: Path) -> dict[str, str]:
 
 def _why(field: msgspec.structs.FieldInfo, value: str | None) -> str:
     if value is None:
-        return "is not set (start the embedded stack with `make up`, or set it)" if field.required else ""
+        return _ABSENT if field.required else ""
     try:
         msgspec.convert(value, field.type, strict=False)
     except msgspec.ValidationError as error:

@@ -142,7 +142,8 @@ def test_an_object_with_two_members_of_one_name_is_refused(customer: Customer, r
 
 
 def test_what_is_wrong_with_a_document_is_said(customer: Customer) -> None:
-    twins = error_of(customer.post("/products", raw=b'{"sku": "A", "sku": "B", "name": "Mug", "price": 1}'), 400, "MALFORMED_JSON")
+    raw = b'{"sku": "A", "sku": "B", "name": "Mug", "price": 1}'
+    twins = error_of(customer.post("/products", raw=raw), 400, "MALFORMED_JSON")
     assert "two members of the name 'sku'" in twins["message"]
     broken = error_of(customer.post("/products", raw=b'{"sku": "A" "name"}'), 400, "MALFORMED_JSON")
     assert "byte 12" in broken["message"]
