@@ -22,7 +22,7 @@ logger = log(__name__)
 
 MOST_PER_FLUSH = 200
 MOST_WAITING = 5_000
-#: After this a caller is told 503; its order may still become durable, and its key finds it.
+#: So long after his request came a caller is told 503; his order may still become durable, and its key finds it.
 DEADLINE_S = 2.0
 
 Answer = AcceptedOrder | LongshoreError
@@ -52,19 +52,21 @@ class Ingress:
             await self._task
         self._thread.shutdown()
 
-    async def accept(self, order: IntakeOrder) -> AcceptedOrder:
-        """The order is durable when this returns.
+    async def accept(self, order: IntakeOrder, waited_s: float = 0.0) -> AcceptedOrder:
+        """The order is durable when this returns. `waited_s` is what its caller has waited already.
 
         Raises what `accept_orders` answers for it, Overloaded when too much waits, DependencyUnavailable when
         PostgreSQL does not answer in time.
         """
         if self._closing or len(self._waiting) >= MOST_WAITING:
             raise Overloaded
+        if (left_s := DEADLINE_S - waited_s) <= 0:
+            raise DependencyUnavailable
         answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._waiting.append((order, answer))
         self._wanted.set()
         try:
-            async with asyncio.timeout(DEADLINE_S):
+            async with asyncio.timeout(left_s):
                 outcome = await answer
         except TimeoutError:
             raise DependencyUnavailable from None

@@ -41,7 +41,7 @@ class Api(Litestar):
         if self.proxies and scope.get("client"):
             scope["client"] = (_origin(scope, self.proxies), 0)
         request_id = request_id_of(scope["headers"])
-        scope.setdefault("state", {})["request_id"] = request_id
+        scope.setdefault("state", {}).update(request_id=request_id, arrived_at=started)
         clear_contextvars()
         bind_contextvars(request_id=request_id)
         status, answered = 500, None

@@ -1,6 +1,7 @@
 """What handlers read off a request besides its body: its trace, its origin, its idempotency key."""
 
 import re
+import time
 from typing import Annotated, Any
 
 import msgspec
@@ -45,6 +46,11 @@ def trace_context(request: Request[Any, Any, Any]) -> str:
     if 0 < len(traceparent) <= 128 and traceparent.isprintable():
         trace["traceparent"] = traceparent
     return msgspec.json.encode(trace).decode()
+
+
+def waited_s(request: Request[Any, Any, Any]) -> float:
+    """Seconds since the request came: its key may have been looked up meanwhile, and its limit counted."""
+    return time.perf_counter() - float(request.scope["state"]["arrived_at"])
 
 
 def origin(request: Request[Any, Any, Any]) -> dict[str, str]:

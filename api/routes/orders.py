@@ -19,7 +19,7 @@ from api.ingress import Ingress
 from api.once import Once, request_hash
 from api.pages import Listing
 from api.relay_bell import RelayBell
-from api.requests import DemandedKey, idempotency_key, refuse, trace_context
+from api.requests import DemandedKey, idempotency_key, refuse, trace_context, waited_s
 from api.routes.jobs import JobView, State, show_job
 from api.routes.order_views import (
     OrderDetail,
@@ -112,7 +112,7 @@ async def post_order(
         trace_context=trace_context(request),
     )
     try:
-        accepted = await ingress.accept(order)
+        accepted = await ingress.accept(order, waited_s(request))
     except IdempotencyKeyReused:
         IDEMPOTENCY.labels("mismatch").inc()
         raise

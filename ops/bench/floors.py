@@ -47,7 +47,7 @@ class NoDatabase(Ingress):
     async def __aexit__(self, *_: object) -> None:
         pass
 
-    async def accept(self, order: IntakeOrder) -> AcceptedOrder:  # noqa: ARG002  # nothing becomes of it
+    async def accept(self, order: IntakeOrder, waited_s: float = 0.0) -> AcceptedOrder:  # noqa: ARG002  # nothing becomes of it
         return AcceptedOrder(new_id(), new_id(), datetime.now(UTC))
 
 
@@ -66,7 +66,7 @@ class OneTransactionEach(Ingress):
         self._threads.shutdown()
         self._each.dispose()
 
-    async def accept(self, order: IntakeOrder) -> AcceptedOrder:
+    async def accept(self, order: IntakeOrder, waited_s: float = 0.0) -> AcceptedOrder:  # noqa: ARG002  # no deadline
         answer = await asyncio.get_running_loop().run_in_executor(self._threads, self._store_one, order)
         if isinstance(answer, LongshoreError):
             raise answer

@@ -17,6 +17,8 @@ import api.ingress
 from api.ingress import Ingress
 from domain.errors import DependencyUnavailable, IdempotencyKeyReused, LongshoreError, Overloaded
 from domain.orders.intake import AcceptedOrder, IntakeLine, IntakeOrder
+from domain.tenants.callers import Caller
+from domain.tenants.key_rules import KeyParts
 from tests.integration.api.shop import Customer, Shop, error_of, opened, settings_for
 from tests.integration.wire import Wire, wire_to
 
@@ -69,6 +71,40 @@ def test_orders_that_wait_together_are_stored_together(shop: Shop, tenant_id: UU
     assert shop.scalar("SELECT count(*) FROM orders WHERE tenant_id = :t", t=tenant_id) == 50
     commits = "SELECT count(DISTINCT xmin::text) FROM orders WHERE tenant_id = :t"
     assert shop.scalar(commits, t=tenant_id) == len(rung) == 2
+
+
+def test_who_has_waited_elsewhere_waits_here_no_longer_than_the_rest_of_his_time(
+    shop: Shop, tenant_id: UUID, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(api.ingress, "DEADLINE_S", 60.0)
+
+    async def run() -> list[AcceptedOrder | BaseException]:
+        async with Ingress(shop.engine, lambda _hint: None) as ingress:
+            with _no_order_gets_in(shop):
+                waits = (ingress.accept(_order(tenant_id, f"k{waited_s}"), waited_s) for waited_s in (59.9, 60.0, 61.0))
+                return await asyncio.gather(*waits, return_exceptions=True)
+
+    assert {type(answer) for answer in asyncio.run(run())} == {DependencyUnavailable}
+    assert shop.scalar("SELECT count(*) FROM orders WHERE tenant_id = :t", t=tenant_id) <= 1
+
+
+def test_a_slow_look_up_of_the_key_is_part_of_an_orders_time(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(api.ingress, "DEADLINE_S", 1.0)
+    find = shop.client.app.state.key_ring._find
+
+    def find_late(parts: KeyParts) -> Caller | None:
+        time.sleep(1.1)
+        found: Caller | None = find(parts)
+        return found
+
+    stranger = shop.customer()
+    stranger.stocked("MUG")
+    shop.client.app.state.key_ring.__dict__["_known"].clear()
+    monkeypatch.setattr(shop.client.app.state.key_ring, "_find", find_late)
+    error_of(stranger.order(key="late"), 503, "DEPENDENCY_UNAVAILABLE")
+    assert stranger.rows()["orders"] == 0
+    answer = stranger.order(key="late")
+    assert (answer.status_code, "Idempotent-Replayed" in answer.headers) == (202, False)
 
 
 @pytest.mark.parametrize(
