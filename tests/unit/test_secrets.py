@@ -33,9 +33,9 @@ def test_what_looks_like_a_secret_is_found(tmp_path: Path) -> None:
 
 
 def _files() -> Iterator[Path]:
-    """All but what is hidden, as caches, environments and a developer's own settings are."""
+    """All but what is compiled or hidden, as caches, environments and a developer's own settings are."""
     for path in ROOT.rglob("*"):
-        hidden = [part for part in path.relative_to(ROOT).parts if part.startswith(".") and part not in SHOWN]
+        hidden = [part for part in path.relative_to(ROOT).parts if part.startswith((".", "__py")) and part not in SHOWN]
         if not hidden and path.is_file():
             yield path
 

@@ -1,7 +1,6 @@
 """News of a job: long polls and event streams wake on word of it, get by without word, and never outlive their use."""
 
 import http.client
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -265,20 +264,13 @@ def test_jobs_of_other_tenants_do_not_exist(server: Served, other: Customer, job
 
 def test_who_hangs_up_is_waited_for_no_longer(server: Served, customer: Customer, job_id: UUID) -> None:
     stream = server.follow(job_id, customer.key)
-    poll = threading.Thread(target=_poll_and_hang_up, args=(server, job_id, customer.key))
-    poll.start()
+    poll = http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)
+    poll.request("GET", f"{V1}/jobs/{job_id}", headers={"X-API-Key": customer.key, "Prefer": "wait=30"})
     wait_until(lambda: waiters() == 2)
-    poll.join(20)
+    poll.close()
     wait_until(lambda: waiters() == 1, 10)
     stream.hang_up()
     wait_until(lambda: waiters() == 0, 10)
-
-
-def _poll_and_hang_up(server: Served, job_id: UUID, key: str) -> None:
-    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)
-    connection.request("GET", f"{V1}/jobs/{job_id}", headers={"X-API-Key": key, "Prefer": "wait=30"})
-    wait_until(lambda: waiters() == 2)
-    connection.close()
 
 
 @pytest.mark.parametrize("cap", ["MOST_PER_TENANT", "MOST_WAITERS"])
