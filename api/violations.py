@@ -3,6 +3,7 @@
 import json
 import math
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal, get_args, get_origin
 
@@ -68,9 +69,8 @@ _UNTYPED = msgspec.json.Decoder(float_hook=_number)
 
 
 def _refuse_twins(members: Sequence[tuple[str, Any]]) -> None:
-    if len(found := dict(members)) < len(members):
-        names = [name for name, _ in members]
-        twin = next(name for name in found if names.count(name) > 1)
+    if len(dict(members)) < len(members):
+        ((twin, _),) = Counter(name for name, _ in members).most_common(1)
         raise TwinMembers(f"An object of the body has two members of the name {twin[:100]!r}.")
 
 
