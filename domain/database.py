@@ -5,6 +5,7 @@ Every session bounds how long it may wait for a lock or sit idle in a transactio
 """
 
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -77,14 +78,17 @@ def connect(  # noqa: PLR0913  # all that a session can be like, each by its nam
             "keepalives_idle": 5,
         },
     )
+    event.listen(engine, "do_connect", _log_in_with(silence_s))
+    return engine
 
+
+def _log_in_with(silence_s: float | None) -> Callable[..., Session]:
     def log_in(_dialect: object, _record: object, words: Any, named: Any) -> Session:
         session = Session.connect(*words, **named)
         session.silence_s = silence_s
         return session
 
-    event.listen(engine, "do_connect", log_in)
-    return engine
+    return log_in
 
 
 def _with_driver(url: str) -> str:

@@ -84,22 +84,13 @@ def _is_answered(response: Response, text: str) -> None:
         error_of(response, response.status_code, response.json()["error"]["code"])
 
 
-def _texts(value: Any, at: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
-    """Where in a body there are strings."""
+def _places(value: Any, sort: type, at: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
+    """Where in a body there are values of this sort."""
     entries = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    if isinstance(value, str):
+    if isinstance(value, sort):
         yield at
     for key, inner in entries:
-        yield from _texts(inner, (*at, key))
-
-
-def _objects(value: Any, at: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
-    """Where in a body there are objects."""
-    entries = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    if isinstance(value, dict):
-        yield at
-    for key, inner in entries:
-        yield from _objects(inner, (*at, key))
+        yield from _places(inner, sort, (*at, key))
 
 
 def _at(value: Any, steps: tuple[str | int, ...]) -> Any:
@@ -120,7 +111,7 @@ def test_a_text_in_any_string_of_any_body_is_stored_exactly_or_refused_by_name(
 ) -> None:
     tried = 0
     for walk in walks:
-        for steps in _texts(walk.body):
+        for steps in _places(walk.body, str):
             body = copy.deepcopy(walk.body)
             _at(body, steps[:-1])[steps[-1]] = text
             response = _send(customer, walk, body)
@@ -158,7 +149,7 @@ def test_a_text_in_any_path_or_query_finds_nothing_or_is_refused(
 @pytest.mark.parametrize("text", ["a" * 900_000, "\U0001f469" * 200_000, "'" * 500_000, "e\u0301" * 200_000])
 def test_a_very_long_text_is_refused_by_name_in_every_string(customer: Customer, walks: list[Walk], text: str) -> None:
     for walk in walks:
-        for steps in _texts(walk.body):
+        for steps in _places(walk.body, str):
             body = copy.deepcopy(walk.body)
             _at(body, steps[:-1])[steps[-1]] = text
             response = _send(customer, walk, body)
@@ -171,7 +162,7 @@ def test_a_member_that_no_schema_has_is_refused_by_name_in_every_object(
 ) -> None:
     before, tried, other_id = customer.rows(), 0, uuid4()
     for walk in walks:
-        for steps in _objects(walk.body):
+        for steps in _places(walk.body, dict):
             body = copy.deepcopy(walk.body)
             if name in _at(body, steps):
                 continue
