@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from threading import Barrier
 from typing import Any, TypeVar
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import pytest
 from sqlalchemy import Engine, delete, text
@@ -29,7 +29,8 @@ from domain.orders.intake import AcceptedOrder, IntakeLine, IntakeOrder, accept_
 from domain.reports.store import ReportStore
 from domain.tables import metadata
 from domain.tenants.tenants import ensure_tenant
-from tests.integration.conftest import Servers, _database
+from tests.integration.conftest import Servers
+from tests.integration.databases import a_database
 from workers.clients.guarded_http import GuardedHttp
 from workers.clients.mailer import Mailer
 from workers.context import Resources
@@ -194,7 +195,7 @@ def resources(engine: Engine, smtp_url: str = "smtp://127.0.0.1:1") -> Resources
 
 @pytest.fixture(scope="module")
 def module_database(stack: Servers, template: str) -> Iterator[str]:
-    with _database(stack.database_url, f"longshore_test_{uuid4().hex}", template) as url:
+    with a_database(stack.database_url, template) as url:
         yield url
 
 

@@ -20,7 +20,8 @@ from domain.tables import metadata
 from ops import migrate
 from ops.migrate import MIGRATIONS, current, downgrade, head, upgrade
 from tests.integration.builders import a_tenant, at_once, claimed, ended, enqueued, eventually, execute, rows, scalar
-from tests.integration.conftest import Servers, _database
+from tests.integration.conftest import Servers
+from tests.integration.databases import a_database
 
 TABLES = "SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p')"
 OURS = (
@@ -34,7 +35,7 @@ OURS = (
 @pytest.fixture
 def empty_url(stack: Servers) -> Iterator[str]:
     """A database in which nothing has been migrated."""
-    with _database(stack.database_url, "longshore_test_empty") as url:
+    with a_database(stack.database_url) as url:
         yield url
 
 

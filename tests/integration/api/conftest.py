@@ -2,13 +2,9 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.parse import urlsplit
-from uuid import uuid4
 
-import psycopg
 import pytest
 from argon2 import PasswordHasher
-from psycopg import sql
 from structlog.testing import capture_logs
 from structlog.typing import EventDict
 
@@ -19,20 +15,13 @@ from domain.tenants import passwords
 from ops.migrate import head
 from ops.stack import Stack
 from tests.integration.api.shop import Customer, Shop, opened, settings_for
+from tests.integration.databases import a_database
 
 
 @pytest.fixture(scope="module")
 def shop_database_url(stack: Stack, template: str) -> Iterator[str]:
-    name = f"longshore_shop_{uuid4().hex}"
-    with psycopg.connect(stack.database_url, autocommit=True) as connection:
-        connection.execute(
-            sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(template))
-        )
-    try:
-        yield urlsplit(stack.database_url)._replace(path=f"/{name}").geturl()
-    finally:
-        with psycopg.connect(stack.database_url, autocommit=True) as connection:
-            connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+    with a_database(stack.database_url, template) as url:
+        yield url
 
 
 @pytest.fixture(scope="module")
