@@ -68,7 +68,9 @@ class Parts:
         )
         self.engine = connect_as(role=API.name, pool_size=OWN_POOL_SIZE)
         self.tenants = connect_as(role=TENANT.name, pool_size=POOL_SIZE)
-        self.intake = connect(settings.database_url, process="ingress", role=INTAKE.name, pool_size=1)
+        self.intake = connect(
+            settings.database_url, process="ingress", role=INTAKE.name, pool_size=1, silence_s=SILENCE_S
+        )
         self._engines = (self.engine, self.tenants, self.intake)
 
     def dependencies(self) -> dict[str, Provide]:

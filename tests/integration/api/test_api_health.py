@@ -4,7 +4,7 @@ import os
 import re
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -122,9 +122,9 @@ def buyer(own_shop: Shop) -> Customer:
 
 
 @contextmanager
-def frozen(own: Stack) -> Iterator[None]:
-    """PostgreSQL holds still, with all its sessions, until the block ends."""
-    pids = _processes(own.pids["PostgreSQL"])
+def frozen(own: Stack, pids: Collection[int] = ()) -> Iterator[None]:
+    """These processes of PostgreSQL hold still until the block ends, or all of them."""
+    pids = pids or _processes(own.pids["PostgreSQL"])
     for pid in pids:
         os.kill(pid, signal.SIGSTOP)
     try:
@@ -191,6 +191,19 @@ class TestOutage:
                 error_of(client.post(f"{V1}/products", headers=headers, json=product), 503, "DEPENDENCY_UNAVAILABLE")
             assert client.post(f"{V1}/products", headers=headers, json=product).status_code in {201, 409}
             assert client.get(f"{V1}/products", headers=headers).json()["data"][0]["sku"] == "CUP"
+
+    def test_a_frozen_session_of_the_intake_is_left_behind(
+        self, own: Stack, own_shop: Shop, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("api.parts.SILENCE_S", 0.5)
+        sessions = "SELECT array_agg(pid) FROM pg_stat_activity WHERE application_name = 'longshore-ingress'"
+        with opened(own_shop.settings, head()) as client:
+            buyer = Shop(client, own_shop.engine, own_shop.settings).customer()
+            buyer.stocked("MUG")
+            others = own_shop.scalar(sessions) or []
+            assert buyer.order(key="before").status_code == 202
+            with frozen(own, set(own_shop.scalar(sessions)) - set(others)):
+                assert buyer.order(key="meanwhile").status_code == 202
 
     @staticmethod
     def _is_not_ready(shop: Shop) -> None:
