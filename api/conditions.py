@@ -6,10 +6,14 @@ from collections.abc import Iterable
 from typing import Annotated
 
 import msgspec
+from litestar.exceptions import ValidationException
 from litestar.params import HeaderParameter
 
 #: Longer waits are cut to this: proxies in between end a silent request after a minute.
 LONGEST_WAIT_S = 30
+
+#: Entity tags in quotes, separated by commas, or any (RFC 9110, 8.8.3 and 13.1.1).
+TAGS = r'^[ \t]*(\*|(W/)?"[!#-~]*"([ \t]*,[ \t]*(W/)?"[!#-~]*")*)[ \t]*$'
 
 Prefer = Annotated[
     str | None,
@@ -31,7 +35,12 @@ IfNoneMatch = Annotated[
 ]
 IfMatch = Annotated[
     str | None,
-    HeaderParameter(name="If-Match", required=False, description="The `ETag` last seen: 412 if it was changed since"),
+    HeaderParameter(
+        name="If-Match",
+        required=False,
+        description="The `ETag` last seen: 412 if it was changed since",
+        schema_extra={"pattern": TAGS},
+    ),
 ]
 _WAIT = re.compile(r"\s*wait\s*=\s*(\d{1,9})\s*(?:;.*)?", re.IGNORECASE | re.ASCII | re.DOTALL)
 _NAMED_WAIT = re.compile(r"\s*wait\s*(?:[=;]|$)", re.IGNORECASE | re.ASCII)
@@ -65,10 +74,12 @@ def versions_seen(if_match: str | None) -> frozenset[int] | None:
     """The versions of the row that an If-Match lets be changed; None = any, whichever it is at.
 
     A change overwrites the row alone: what an `entity_tag` says beside its version does not stand in the way. Weak
-    tags, and those of no row, match nothing (RFC 9110, 13.1.1).
+    tags, and those of no row, match nothing (RFC 9110, 13.1.1). Raises ValidationException for what is no tag at all.
     """
     if if_match is None or if_match.strip() == "*":
         return None
+    if not re.fullmatch(TAGS, if_match):
+        raise ValidationException(extra=[{"key": "If-Match", "message": 'must be tags in quotes, as in "3", or *'}])
     tags = (_TAG.fullmatch(tag.strip()) for tag in if_match.split(","))
     return frozenset(int(found[1]) for found in tags if found)
 

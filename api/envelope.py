@@ -17,6 +17,7 @@ from msgspec import UNSET, Struct, UnsetType
 from sqlalchemy.exc import OperationalError
 
 from api.media_type import JSON, VENDOR_JSON
+from api.phrases import phrase
 from domain.errors import IdempotencyKeyInFlight, LongshoreError, Violation
 from domain.outages import is_outage
 from ops.telemetry import log
@@ -227,7 +228,10 @@ def problem(request: Request[Any, Any, Any], failure: Failure, headers: dict[str
 
 def _of_parameters(request: Request[Any, Any, Any], error: ValidationException) -> list[Violation]:
     found = (entry for entry in error.extra or [] if isinstance(entry, dict))
-    return [Violation(_named(request, str(entry.get("key", ""))), str(entry.get("message", ""))) for entry in found]
+    return [
+        Violation(_named(request, str(entry.get("key", ""))), phrase(None, str(entry.get("message", "")))[1])
+        for entry in found
+    ]
 
 
 def _named(request: Request[Any, Any, Any], argument: str) -> str:

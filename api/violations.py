@@ -2,20 +2,18 @@
 
 import json
 import math
-import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import Any, Literal, get_args, get_origin
+from typing import Any, get_args, get_origin
 
 import msgspec
 from litestar.exceptions import SerializationException
 from msgspec import Struct
 
-from api.bodies import MUST, proper_form
+from api.bodies import proper_form
+from api.phrases import phrase
 from api.requests import refuse
 from domain.errors import Violation
-
-_AT = re.compile(r" - at `[^`]*`$")
 
 
 def decoded(body: bytes, kind: Any) -> Any:
@@ -116,24 +114,8 @@ def _collect_leaf(kind: Any, value: Any, path: str) -> Iterator[Violation]:
     try:
         msgspec.convert(value, kind)
     except msgspec.ValidationError as error:
-        yield Violation(path, _in_words(kind, str(error)))
-
-
-def _in_words(kind: Any, error: str) -> str:
-    """What a value of this type must be: as the type itself says where nobody could read it, else as msgspec does."""
-    if words := _words_of(kind):
-        return f"must be one of {', '.join(words)}"
-    if "regex" not in error:
-        return _AT.sub("", error)
-    metas = [meta for one in (kind, *get_args(kind)) for meta in getattr(one, "__metadata__", ())]
-    said = [meta.extra[MUST] for meta in metas if meta.extra and MUST in meta.extra]
-    return said[0] if said else "is not well-formed"
-
-
-def _words_of(kind: Any) -> list[str]:
-    """Those of a Literal, with or without None beside it."""
-    kinds = [kind, *get_args(kind)]
-    return [word for one in kinds if get_origin(one) is Literal for word in get_args(one) if isinstance(word, str)]
+        inside, words = phrase(kind, str(error))
+        yield Violation(path + inside, words)
 
 
 def _struct_items(kind: Any) -> type[Struct] | None:

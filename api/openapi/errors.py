@@ -20,7 +20,7 @@ _OF_HEADERS = {"If-Match": {412, 428}, "Idempotency-Key": {409, 422}}
 _OF_NO_OPERATION = {405}
 
 _DETAIL = Detail("lines[0].sku", "#/lines/0/sku", "body", "UNKNOWN_SKU", "no such product")
-_PARAMETER = Detail("limit", "#/limit", "parameter", "INVALID", "Expected `int` <= 100")
+_PARAMETER = Detail("limit", "#/limit", "parameter", "INVALID", "must be at most 100")
 
 
 def statuses_of(path: str, method: str, operation: dict[str, Any], business: str) -> set[int]:

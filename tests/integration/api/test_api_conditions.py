@@ -136,11 +136,21 @@ class TestIfMatch:
         with owner.shop.engine.begin() as tx:
             tx.execute(text(f"UPDATE {TABLES[kind]} SET version = version + 1 WHERE id = :id"), {"id": UUID(id_)})
         before, seen = owner.rows(), owner.get(it.one).content
-        for stale in (tag, f'{tag}, "99"', f"W/{owner.get(it.one).headers['ETag']}", '"no tag of ours"', "3", ""):
+        for stale in (tag, f'{tag}, "99"', f"W/{owner.get(it.one).headers['ETag']}", '"no-tag-of-ours"', '""'):
             assert "is at version" in error_of(it.send(owner, If_Match=stale), 412, "VERSION_CONFLICT")["message"]
         assert (owner.rows(), owner.get(it.one).content) == (before, seen)
         fresh = owner.get(it.one).headers["ETag"]
         assert it.send(owner, If_Match=f'"99", {fresh}').status_code < 300
+
+    @pytest.mark.parametrize("malformed", ["3", "", '"3', '"3" "4"', '*, "3"', "'3'"])
+    def test_what_is_no_tag_is_a_bad_request_and_does_nothing(
+        self, owner: Customer, change: Callable[[Customer], Change], malformed: str
+    ) -> None:
+        it = change(owner)
+        before = owner.rows()
+        error = error_of(it.send(owner, If_Match=malformed), 400, "VALIDATION_ERROR")
+        assert [detail["field"] for detail in error["details"]] == ["If-Match"]
+        assert owner.rows() == before
 
     @pytest.mark.parametrize("condition", [{}, {"If_Match": "*"}])
     def test_who_does_not_say_what_he_has_seen_may_change_it(
