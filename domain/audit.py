@@ -14,6 +14,7 @@ from sqlalchemy import Connection, Row, insert, select, text
 
 from domain.ids import new_id
 from domain.tables.audit import audit_log
+from domain.tables.tenants import tenants
 
 #: The chain of what concerns no tenant.
 NOBODY = UUID(int=0)
@@ -58,8 +59,10 @@ def difference(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str,
 
 
 def list_acts(tx: Connection, wanted: ActFilter, *, limit: int) -> Sequence[Row[Any]]:
-    """Acts, newest first."""
-    query = select(audit_log).order_by(audit_log.c.id.desc()).limit(limit)
+    """Acts, newest first, each with the name of its `tenant`."""
+    named = audit_log.outerjoin(tenants, tenants.c.id == audit_log.c.tenant_id)
+    acts = select(audit_log, tenants.c.name.label("tenant")).select_from(named)
+    query = acts.order_by(audit_log.c.id.desc()).limit(limit)
     given = ((name, getattr(wanted, name)) for name in wanted.__struct_fields__)
     return tx.execute(query.where(*(audit_log.c[name] == value for name, value in given if value is not None))).all()
 

@@ -13,6 +13,7 @@ app = typer.Typer(no_args_is_help=True, help="The audit log: list, verify.")
 
 _COLUMNS = {
     "at": "at",
+    "tenant": "tenant",
     "actor": "actor",
     "action": "action",
     "subject": "subject",

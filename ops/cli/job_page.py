@@ -4,8 +4,9 @@ from typing import Any
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Row
 
+from domain.jobs.controls import read_controls
 from domain.jobs.groups import NEVER
 from domain.jobs.queries import attempts_of, get_job, get_obligation, lease_of
 from domain.jobs.retry_now import latest_dead_letter_of
@@ -29,7 +30,7 @@ def load(tx: Connection, job_id: UUID) -> dict[str, Any]:
         "args": masked(job.args),
         "traceContext": job.trace_context,
         "obligation": record(obligation) if obligation else None,
-        "waitsFor": _waits_for(tx, obligation.lane) if obligation and obligation.lane else None,
+        "waitsFor": _waits_for(tx, obligation) if obligation else None,
         "deadLetterId": letter.id if letter else None,
         "deadLetterResolution": letter.resolution if letter else None,
         "timeline": [attempt_record(row) for row in attempts_of(tx, [job_id])[job_id]],
@@ -54,12 +55,16 @@ def show(out: Output, page: dict[str, Any]) -> None:
     return None
 
 
-def _waits_for(tx: Connection, lane: str) -> str | None:
-    """Why nobody is rung for a job of this lane, if that is so."""
-    row = next((row for row in list_lanes(tx) if row.name == lane), None)
-    if row is None or not holds(row):
+def _waits_for(tx: Connection, obligation: Row[Any]) -> str | None:
+    """Why nobody is rung for this job, if that is so: what was asked for before what happened."""
+    own = {("tenant", str(obligation.tenant_id)), ("queue", obligation.queue), ("kind", obligation.kind)}
+    for control in read_controls(tx):
+        if control.paused and (control.scope, control.name) in own:
+            return "its tenant is suspended" if control.scope == "tenant" else f"its {control.scope} is paused"
+    lane = next((row for row in list_lanes(tx) if row.name == obligation.lane), None) if obligation.lane else None
+    if lane is None or not holds(lane):
         return None
-    return "its lane is disabled" if row.state == "disabled" else f"its lane is parked until {cell(row.parked_until)}"
+    return "its lane is disabled" if lane.state == "disabled" else f"its lane is parked until {cell(lane.parked_until)}"
 
 
 def _obligation(row: dict[str, Any] | None) -> str:

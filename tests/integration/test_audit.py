@@ -155,7 +155,7 @@ class TestCommand:
         act(stage.engine, None, "webhooks")
         assert [one["subject"] for one in stage.json(audit.app, "list")] == ["webhooks", "second", "first"]
         (newest,) = stage.json(audit.app, "list", "--tenant", "acme", "--limit", "1")
-        assert newest["subject"] == "second"
+        assert (newest["subject"], newest["tenant"]) == ("second", "acme")
         assert [one["subject"] for one in stage.json(audit.app, "list", "--subject", "first")] == ["first"]
         assert stage.json(audit.app, "list", "--action", "no.such") == []
         assert "it is stuck" in stage.run(audit.app, "list").stdout

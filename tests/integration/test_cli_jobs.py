@@ -12,6 +12,7 @@ from domain.aftermath import cancel
 from domain.ids import new_id
 from domain.job_kinds import GenerateReport, ReserveInventory
 from domain.jobs.attempts import ClaimedJob, report_progress_if_held, start_if_due
+from domain.jobs.controls import Scope, pause
 from domain.jobs.due import ring_due_in_lanes
 from domain.jobs.retry_policy import Cancelled, Errored, Succeeded
 from domain.lanes.lanes import SMTP, disable_lane, open_lane
@@ -75,6 +76,22 @@ class TestShow:
         assert (page["timeline"], page["deadLetterId"]) == ([], None)
         text = stage.run(app, "show", job_id).stdout
         assert f"outbox  due at {datetime.fromisoformat(page['dueAt']):%Y-%m-%d %H:%M:%SZ}" in text
+
+    @pytest.mark.parametrize(("scope", "name"), [("queue", "email"), ("kind", "email.order_confirmed")])
+    def test_tells_of_a_pause(self, stage: Stage, scope: Scope, name: str) -> None:
+        job_id = stage.waiting()
+        with stage.engine.begin() as tx:
+            pause(tx, scope, "another", by="olga")
+        assert stage.json(app, "show", job_id)["waitsFor"] is None
+        with stage.engine.begin() as tx:
+            pause(tx, scope, name, by="olga")
+        assert f"held    its {scope} is paused" in stage.run(app, "show", job_id).stdout
+
+    def test_tells_that_its_tenant_is_suspended(self, stage: Stage) -> None:
+        job_id = stage.waiting()
+        with stage.engine.begin() as tx:
+            tx.exec_driver_sql("UPDATE tenants SET status = 'suspended'")
+        assert stage.json(app, "show", job_id)["waitsFor"] == "its tenant is suspended"
 
     def test_tells_that_its_lane_is_closed(self, stage: Stage) -> None:
         job_id = stage.waiting()
