@@ -18,6 +18,7 @@ from domain.job_kinds import DeliverWebhook
 from domain.jobs.kind import consumers_of
 from domain.jobs.outbox import NewJob, columns, enqueue, new_job
 from domain.lanes.lanes import endpoint_lane
+from domain.stored_json import stored_json
 
 _ENCODER = msgspec.json.Encoder(decimal_format="number")
 
@@ -79,7 +80,10 @@ _WRITE_DELIVERIES = text(
 
 
 def publish(tx: Connection, occurrences: Sequence[Occurrence]) -> None:
-    """The events stand and everyone who consumes them has a job, if and only if the caller's transaction commits."""
+    """The events stand and everyone who consumes them has a job, if and only if the caller's transaction commits.
+
+    Raises TooLarge for the data of one.
+    """
     if not occurrences:
         return
     ids = [new_id() for _ in occurrences]
@@ -99,7 +103,8 @@ def publish(tx: Connection, occurrences: Sequence[Occurrence]) -> None:
 
 
 def _event_row(event_id: UUID, of: Occurrence) -> _EventRow:
-    return _EventRow(event_id, of.tenant_id, of.event.type, of.subject, _ENCODER.encode(of.event).decode(), of.sequence)
+    data = stored_json(_ENCODER.encode(of.event), f"the data of {of.event.type}")
+    return _EventRow(event_id, of.tenant_id, of.event.type, of.subject, data, of.sequence)
 
 
 def _subscribed(tx: Connection, occurrences: Sequence[Occurrence]) -> list[Row[Any]]:

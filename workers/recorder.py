@@ -25,6 +25,7 @@ from domain.jobs.groups import Family, enqueue_families
 from domain.jobs.retry_policy import Errored
 from domain.lanes.lane_rules import Observation
 from domain.lanes.lanes import move_lanes
+from domain.stored_json import TooLarge
 from ops.telemetry import FINISHES_REFUSED, log
 from workers.holdings import Holdings
 from workers.tally import count_ended
@@ -93,11 +94,11 @@ class Recorder:
             try:
                 with self._engine.begin() as tx:
                     finished = write_outcomes(tx, batch)
-            except (DataError, IntegrityError, TypeError, ValueError) as error:  # the latter: an event's own data
-                logger.warning("recorder.bad_data", jobs=len(batch), error=_name(error))
-                self._write_otherwise(batch, error)
-                return
-            except (DBAPIError, PoolTimeout) as error:
+            except (DBAPIError, PoolTimeout, TypeError, ValueError) as error:
+                if _is_of_the_data(error):
+                    logger.warning("recorder.bad_data", jobs=len(batch), error=_name(error))
+                    self._write_otherwise(batch, error)
+                    return
                 logger.warning("recorder.waiting", jobs=len(batch), error=_name(error))
                 time.sleep(0.2)
             else:
@@ -134,9 +135,19 @@ class Recorder:
             logger.warning("finish.refused", jobs=refused)
 
 
+def _is_of_the_data(error: Exception) -> bool:
+    """Whether it would be the same another time: what was to be written cannot be."""
+    if isinstance(error, DBAPIError):
+        # Class 54: more than PostgreSQL can take, which psycopg counts among the errors of its operation.
+        limit_exceeded = str(getattr(error.orig, "sqlstate", None)).startswith("54")
+        return limit_exceeded or isinstance(error, DataError | IntegrityError)
+    return isinstance(error, TypeError | ValueError)  # an event's own data
+
+
 def unstorable(error: Exception) -> Errored:
     """How an attempt ended whose own ending cannot be stored. Trying again would end the same way."""
-    return Errored("UnstorableOutcome", f"the outcome could not be stored: {_name(error)}", permanent=True)
+    why = str(error) if isinstance(error, TooLarge) else _name(error)
+    return Errored("UnstorableOutcome", f"the outcome could not be stored: {why}", permanent=True)
 
 
 def _name(error: Exception) -> str:

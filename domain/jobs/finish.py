@@ -15,6 +15,7 @@ from domain.jobs.fingerprint_rules import fingerprint
 from domain.jobs.partitions import within
 from domain.jobs.retry_policy import DeadlineExceeded, Decision, Ending, Errored, Snoozed, Succeeded
 from domain.jobs.state_machine import JobState
+from domain.stored_json import stored_json
 
 _TEXT_LIMIT = 4_000
 
@@ -74,7 +75,7 @@ def plain_finish_of(job: ClaimedJob) -> Finish:
 
 
 def finish_of(job: ClaimedJob, ending: Ending, decision: Decision, detail: object = None) -> Finish:
-    """The row that records this ending of this claim."""
+    """The row that records this ending of this claim. Raises TooLarge for its result or detail."""
     error = _error_of(ending)
     if error is None and decision.state is JobState.DEAD:  # handed back too late to run again
         error = _error_of(DeadlineExceeded())
@@ -85,12 +86,12 @@ def finish_of(job: ClaimedJob, ending: Ending, decision: Decision, detail: objec
         due_at=decision.due_at,
         attempt_returned=decision.attempt_returned,
         cause=decision.cause,
-        result=_json(ending.result) if isinstance(ending, Succeeded) else None,
-        error=_json({"class": error.error_class, "message": _clean(error.message)}) if error else None,
+        result=_json(ending.result, "the result") if isinstance(ending, Succeeded) else None,
+        error=_json({"class": error.error_class, "message": _clean(error.message)}, "the error") if error else None,
         error_class=error.error_class if error else None,
         error_message=_clean(error.message) if error else None,
         fingerprint=fingerprint(job.kind, error.error_class, error.message, error.traceback) if error else None,
-        detail=_json(_detail(error, detail)),
+        detail=_json(_detail(error, detail), "the detail"),
     )
 
 
@@ -118,8 +119,8 @@ def _clean(text_: str) -> str:
     return text_.replace("\x00", "").encode(errors="replace").decode()[-_TEXT_LIMIT:]
 
 
-def _json(value: object) -> str | None:
-    return None if value is None else msgspec.json.encode(value).decode()
+def _json(value: object, what: str) -> str | None:
+    return None if value is None else stored_json(msgspec.json.encode(value), what)
 
 
 # Who cancels itself has asked for it: cancelled jobs are found by that time (`queries`).

@@ -16,6 +16,7 @@ from domain.jobs.attempts import uuid_array
 from domain.jobs.kind import JobArgs, kind_of
 from domain.jobs.priority_rules import DEFAULT, checked_priority
 from domain.jobs.unique import LONGEST_KEY, UniqueKey, take_keys
+from domain.stored_json import stored_json
 
 
 class NewJob(msgspec.Struct, frozen=True, kw_only=True):
@@ -60,7 +61,7 @@ def new_job(  # noqa: PLR0913  # keywords, each a column
     """A job of the kind of `args`, with what the kind declares (queue, lane, attempts, ...) unless told otherwise.
 
     Of a given deadline and that of the kind, the earlier counts. Raises ValueError for a priority off the scale, a key
-    that is too long, and a period without a key.
+    that is too long, and a period without a key; TooLarge for the payload.
     """
     kind = kind_of(args)
     key = kind.unique_key_of(args) if unique_key is None else unique_key
@@ -72,7 +73,7 @@ def new_job(  # noqa: PLR0913  # keywords, each a column
         tenant_id=tenant_id,
         kind=kind.name,
         queue=kind.queue,
-        args=msgspec.json.encode(args).decode(),
+        args=stored_json(msgspec.json.encode(args), f"the payload of {kind.name}"),
         max_attempts=max_attempts or kind.retry.max_attempts,
         priority=kind.priority if priority is None else checked_priority(priority),
         due_at=due_at,

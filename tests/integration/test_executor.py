@@ -8,6 +8,7 @@ from concurrent.futures import CancelledError
 from typing import Any
 from uuid import UUID
 
+import msgspec
 import pytest
 from sqlalchemy import Engine, text
 from structlog.testing import capture_logs
@@ -21,6 +22,7 @@ from domain.jobs.outbox import enqueue, new_job
 from domain.jobs.rescue import take_over_expired
 from domain.jobs.retry_policy import Backoff, DependencyDown, PermanentFailure, RetryLater, Snooze
 from domain.lanes.lanes import open_lane
+from domain.stored_json import LARGEST
 from ops.telemetry import JOB_ERRORS
 from tests.integration.builders import (  # noqa: F401  # in place of conftest's
     a_tenant,
@@ -545,7 +547,9 @@ def test_a_job_that_is_asked_to_stop_may_stop(fleet: Fleet) -> None:
 
 @pytest.mark.parametrize("mode", [plain, in_the_loop])
 @pytest.mark.parametrize(
-    "result", ["a\x00b", {"key": "\udcff"}, object(), {1j: 2}], ids=["nul", "surrogate", "object", "key"]
+    "result",
+    ["a\x00b", {"key": "\udcff"}, object(), {1j: 2}, "x" * LARGEST],
+    ids=["nul", "surrogate", "object", "key", "too large"],
 )
 def test_a_result_that_cannot_be_stored_is_a_failure_that_says_so(
     fleet: Fleet, mode: Callable[..., None], result: object
@@ -556,6 +560,12 @@ def test_a_result_that_cannot_be_stored_is_a_failure_that_says_so(
     assert scalar(fleet.engine, "SELECT snapshot -> 'error' ->> 'class' FROM dead_letters") == "UnstorableOutcome"
 
 
+def test_what_is_too_much_for_postgresql_fails_its_job_and_no_other(fleet: Fleet) -> None:
+    deep = msgspec.Raw(b"[" * 100_000 + b"]" * 100_000)  # "stack depth limit exceeded", an OperationalError
+    plain(lambda word, _ctx: deep if word == "bad" else word)
+    assert states(fleet.say("good", "bad", "good too")) == ["succeeded", "dead", "succeeded"]
+
+
 @pytest.mark.parametrize("said", [Snooze(float("inf")), RetryLater(1e300), Snooze(float("nan"))], ids=str)
 def test_a_wait_without_end_is_a_failure_that_says_so(fleet: Fleet, said: Exception) -> None:
     plain(lambda _word, _ctx: fail(said))
@@ -563,7 +573,7 @@ def test_a_wait_without_end_is_a_failure_that_says_so(fleet: Fleet, said: Except
     assert (job.state, job.last_error["class"]) == ("dead", "UnstorableOutcome")
 
 
-@pytest.mark.parametrize("reason", ["a\x00b", "\udcff"], ids=repr)
+@pytest.mark.parametrize("reason", ["a\x00b", "\udcff", "x" * LARGEST], ids=["nul", "surrogate", "too large"])
 def test_an_event_that_cannot_be_stored_fails_its_job_and_no_other(fleet: Fleet, reason: str) -> None:
     def act(word: str, ctx: JobContext) -> None:
         ctx.publish(OrderFailed(order_id=ctx.job_id, reason=reason if word == "bad" else word))
@@ -571,6 +581,13 @@ def test_an_event_that_cannot_be_stored_fails_its_job_and_no_other(fleet: Fleet,
     plain(act)
     assert states(fleet.say("good", "bad", "good too")) == ["succeeded", "dead", "succeeded"]
     assert scalar(fleet.engine, "SELECT count(*) FROM events") == 2
+
+
+def test_a_payload_that_is_too_large_is_refused_where_it_is_made_and_says_how_large_it_is(fleet: Fleet) -> None:
+    plain(lambda _word, ctx: ctx.spawn([Say("x" * LARGEST)]))
+    (job,) = fleet.say("one")
+    assert job.last_error["class"] == "TooLarge"
+    assert job.last_error["message"].startswith("the payload of test.say has 262,")
 
 
 def test_an_error_with_text_that_cannot_be_stored_is_recorded_without_it(fleet: Fleet) -> None:
