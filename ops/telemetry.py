@@ -92,6 +92,7 @@ JOB_ATTEMPTS = Counter("longshore_job_attempts", "Attempts ended, by outcome.", 
 JOB_DURATION = BatchHistogram("longshore_job_duration_seconds", "From the claim to the end of the attempt.", "kind")
 JOB_WAIT = BatchHistogram("longshore_job_wait_seconds", "From due to claimed.", "kind")
 JOBS_IN_PROGRESS = Gauge("longshore_jobs_in_progress", "Jobs this process holds.")
+THREADS_STUCK = Gauge("longshore_threads_stuck", "Threads whose job was to be done half a minute ago, and is not.")
 FINISHES_REFUSED = Counter("longshore_finishes_refused", "Finishes that the fence refused: the lease was taken over.")
 RESCUES = Counter("longshore_rescues", "Jobs taken over from silent workers.", ["queue"])
 QUEUE_DEPTH = Gauge("longshore_queue_depth", "Jobs by queue and state, from PostgreSQL.", ["queue", "state"])

@@ -7,7 +7,7 @@ from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_at
 
 from domain.jobs.attempts import ClaimedJob
 from domain.jobs.retry_policy import Cancelled as CancelledEnding
-from domain.jobs.retry_policy import DependencyDown, Ending, Errored, Snooze, Snoozed, category_of, ending_of
+from domain.jobs.retry_policy import DependencyDown, Ending, Errored, Snooze, Snoozed, Succeeded, category_of, ending_of
 from domain.lanes.lane_rules import Observation
 from domain.outages import is_outage
 from ops.telemetry import JOB_ERRORS, log
@@ -73,3 +73,14 @@ def _count(job: ClaimedJob, error: Exception, category: str) -> None:
     JOB_ERRORS.labels(job.kind, category).inc()
     if category == "programming":
         logger.error("job.error_unforeseen", kind=job.kind, job_id=str(job.id), attempt=job.attempt, exc_info=error)
+
+
+def tell(ctx: JobContext, ending: Ending) -> None:
+    """The line in the log of how an attempt ended."""
+    match ending:
+        case Succeeded():
+            pass  # its bundle has a line
+        case Errored(error_class=error_class):
+            ctx.log.warning("job.errored", error=error_class)
+        case _:
+            ctx.log.info("job.ended", ending=type(ending).__name__.lower())

@@ -24,7 +24,9 @@ from domain.lanes.lane_rules import Observation
 from domain.outages import is_outage
 from ops.telemetry import log
 from workers.context import BundleContext, BundleJob, JobContext, Resources
-from workers.endings import PATIENTLY, ending_of_handler, ending_of_job
+from workers.endings import PATIENTLY, ending_of_handler, ending_of_job, tell
+from workers.holdings import Held
+from workers.late_bundles import LateBundles
 from workers.recorder import Recorder, unstorable
 from workers.registry import HANDLERS, Handler, Mode
 from workers.tally import count_claimed, count_ended
@@ -46,6 +48,7 @@ class Executor:
         self._claims = claims.execution_options(isolation_level="AUTOCOMMIT")
         self._loop = asyncio.new_event_loop()
         self._lone, self._left = Lock(), deque[list[UUID]](maxlen=1_000)  # more of them ring again
+        self.holdings, self.late = resources.holdings, LateBundles()
         self.stopping = False
         self._loop_thread = Thread(target=self._loop.run_forever, name="event-loop", daemon=True)
         self._loop_thread.start()
@@ -85,7 +88,7 @@ class Executor:
             self._run_jobs(jobs, lease_id)
             if is_held:
                 # What the next such job takes down with it must not be the outcome of this one.
-                self._resources.holdings.wait_until_written(jobs, _WRITTEN_WITHIN_S)
+                self.holdings.wait_until_written(jobs, _WRITTEN_WITHIN_S)
         finally:
             if is_held:
                 self._lone.release()
@@ -100,19 +103,27 @@ class Executor:
                 logger.exception("bundle.broke", kind=name, jobs=len(mates))
                 for job in mates:
                     self._record(job, ending_of_job(error, job))
+        self.late.forget(lease_id)
 
     def hand_back(self, jobs: Sequence[ClaimedJob]) -> None:
         """These jobs, claimed but not done, wait for another worker at once, without having used an attempt."""
         for job in jobs:
             self._record(job, Snoozed(0.0, "the worker is stopping", handed_back=True))
 
-    def expire(self, job: ClaimedJob, timeout_s: float) -> None:
+    def expire(self, held: Held) -> None:
         """The job's time is up: this attempt has failed, whatever its handler still does."""
-        self._record(job, Errored("TimedOut", f"no result after {timeout_s:g} s"), seen=Observation(False))
+        is_first = self.late.note(held.lease_id)
+        timed_out = Errored("TimedOut", f"no result after {held.timeout_s:g} s")
+        if not self._record(held.job, timed_out, seen=Observation(False)) and is_first:
+            self.late.forget(held.lease_id)  # it ended this very moment
 
     def close(self) -> None:
         """The event loop stops; async handlers still running are cancelled."""
-        asyncio.run_coroutine_threadsafe(self._wind_up(), self._loop).result(5)
+        try:
+            asyncio.run_coroutine_threadsafe(self._wind_up(), self._loop).result(5)
+        except TimeoutError:  # a handler that is no coroutine at heart blocks it, and its thread dies with the process
+            logger.warning("event_loop.stuck")
+            return
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._loop_thread.join(5)
         self._loop.close()
@@ -155,7 +166,7 @@ class Executor:
             kind: JobKind | None = find_kind(name)
         except UnknownJobKind:
             kind = None
-        self._resources.holdings.hold(jobs, kind.timeout_s if kind else _UNKNOWN_TIMEOUT_S, lease_id)
+        self.holdings.hold(jobs, kind.timeout_s if kind else _UNKNOWN_TIMEOUT_S, lease_id)
         handler = HANDLERS.get(name)
         if kind is None or handler is None:
             for job in jobs:
@@ -192,7 +203,7 @@ class Executor:
     def _run_plain(self, handler: Handler, job: ClaimedJob, args: Any, timeout_s: float) -> None:
         if self.stopping:
             return self.hand_back([job])
-        if not self._resources.holdings.start(job):
+        if not self.holdings.start(job):
             return None
         ctx = JobContext(job, self._resources, timeout_s)
         try:
@@ -208,7 +219,7 @@ class Executor:
         await asyncio.gather(*(self._run_async(handler, job, args, timeout_s) for job, args in work))
 
     async def _run_async(self, handler: Handler, job: ClaimedJob, args: Any, timeout_s: float) -> None:
-        if not self._resources.holdings.start(job):
+        if not self.holdings.start(job):
             return
         ctx = JobContext(job, self._resources, timeout_s)
         try:
@@ -222,7 +233,7 @@ class Executor:
     def _run_bulk(self, handler: Handler, work: Sequence[tuple[ClaimedJob, Any]]) -> None:
         if self.stopping:
             return self.hand_back([job for job, _ in work])
-        work = [(job, args) for job, args in work if self._resources.holdings.start(job)]
+        work = [(job, args) for job, args in work if self.holdings.start(job)]
         if not work:
             return None
         try:
@@ -239,8 +250,8 @@ class Executor:
 
     def _run_bundle_transaction(self, handler: Handler, work: Sequence[tuple[ClaimedJob, Any]]) -> None:
         bundle = PATIENTLY(self._try_bundle, handler, work)
-        self._resources.holdings.forget(outcome.job for outcome in bundle.outcomes)
-        self._resources.holdings.lose(job for job, _ in work)  # those that were held no more
+        self.holdings.forget(outcome.job for outcome in bundle.outcomes)
+        self.holdings.lose(job for job, _ in work)  # those that were held no more
         count_ended([(outcome.job, outcome.finish.outcome) for outcome in bundle.outcomes])
 
     def _try_bundle(self, handler: Handler, work: Sequence[tuple[ClaimedJob, Any]]) -> BundleContext[Any]:
@@ -251,20 +262,22 @@ class Executor:
     def _conclude(self, job: ClaimedJob, ctx: JobContext, ending: Ending | None) -> None:
         """Record what the handler ended with, unless it committed its own success, lost its lease, or was overtaken."""
         if ctx.finished:
-            self._resources.holdings.forget([job])
+            self.holdings.forget([job])
             count_ended([(job, "succeeded")])
         elif ending is None:
-            self._resources.holdings.lose([job])
-        elif self._resources.holdings.decide(job):
-            ctx.seen = ctx.seen or _default_observation(ending)
+            self.holdings.lose([job])
+        elif self.holdings.decide(job):
+            ctx.seen = ctx.seen or Observation(True if isinstance(ending, Succeeded) else None)
             self._put(ctx, ending)
 
-    def _record(self, job: ClaimedJob, ending: Ending, seen: Observation | None = None) -> None:
-        """An ending that no handler gave."""
-        if self._resources.holdings.decide(job):
-            ctx = JobContext(job, self._resources, 0.0)
-            ctx.seen = seen
-            self._put(ctx, ending)
+    def _record(self, job: ClaimedJob, ending: Ending, seen: Observation | None = None) -> bool:
+        """An ending that no handler gave. False when somebody else has decided about the job."""
+        if not self.holdings.decide(job):
+            return False
+        ctx = JobContext(job, self._resources, 0.0)
+        ctx.seen = seen
+        self._put(ctx, ending)
+        return True
 
     def _put(self, ctx: JobContext, ending: Ending) -> None:
         try:
@@ -272,22 +285,8 @@ class Executor:
         except Exception as error:  # noqa: BLE001  # a result that is no JSON, a snooze until the end of time
             ending, ctx.detail = unstorable(error), None
             outcome = ctx.outcome(ending)
-        _tell(ctx, ending)
+        tell(ctx, ending)
         self._recorder.put(outcome)
-
-
-def _default_observation(ending: Ending) -> Observation:
-    return Observation(True) if isinstance(ending, Succeeded) else Observation(None)
-
-
-def _tell(ctx: JobContext, ending: Ending) -> None:
-    match ending:
-        case Succeeded():
-            pass  # its bundle has a line
-        case Errored(error_class=error_class):
-            ctx.log.warning("job.errored", error=error_class)
-        case _:
-            ctx.log.info("job.ended", ending=type(ending).__name__.lower())
 
 
 def _request_ids(jobs: Sequence[ClaimedJob]) -> list[str]:

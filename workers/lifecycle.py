@@ -7,6 +7,7 @@ import gc
 import os
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -34,12 +35,16 @@ _YOUNG_OBJECTS = 50_000
 
 
 class Lifecycle:
-    """One per process. `stopping` is set by the first signal; `shutdown_timeout_seconds` later it exits with 1."""
+    """One per process. `stopping` is set by the first signal; `shutdown_timeout_seconds` later it exits with 1.
+
+    So it does at its end, when it was to leave because it could not go on.
+    """
 
     def __init__(self, role: str, settings: Settings, engine: Engine, redis: Redis, queues: list[str]) -> None:
         self.process = Process(new_id(), role, socket.gethostname(), os.getpid(), queues)
         self.stopping = threading.Event()
         self._settings, self._engine, self._redis = settings, engine, redis
+        self._has_failed = False
 
     def __enter__(self) -> "Lifecycle":
         configure_logging(
@@ -67,11 +72,21 @@ class Lifecycle:
         except SQLAlchemyError:
             logger.warning("process.row_left_behind", role=self.process.role)
         logger.info("shutdown_complete", role=self.process.role)
+        if self._has_failed and error is None:
+            sys.exit(1)
+
+    def leave(self) -> None:
+        """As a signal, and whoever supervises the process shall start another."""
+        self._has_failed = True
+        self._begin_to_stop("none")
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
+        self._begin_to_stop(signal.Signals(number).name)
+
+    def _begin_to_stop(self, name: str) -> None:
         if not self.stopping.is_set():
             # Not from the handler itself: it interrupts whatever the main thread does, a log line included.
-            threading.Thread(target=self._stop, args=(signal.Signals(number).name,), daemon=True).start()
+            threading.Thread(target=self._stop, args=(name,), daemon=True).start()
 
     def _stop(self, name: str) -> None:
         logger.info("shutdown_started", signal=name)

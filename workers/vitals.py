@@ -1,6 +1,11 @@
-"""The thread that proves a worker lives: it renews leases, beats the process's row, and watches the clock of jobs."""
+"""The thread that proves a worker lives: it renews leases, beats the process's row, and watches the clock of jobs.
+
+A worker that has half of its threads stuck in jobs that do not return makes room for another: it stops taking, ends
+what it can, and leaves with exit code 1. No thread can be ended from outside, and one by one all would be lost.
+"""
 
 import time
+from collections.abc import Callable
 from threading import Event as Flag
 from threading import Thread
 
@@ -9,9 +14,8 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from domain.fleet.workers import Process, beat
 from domain.jobs.attempts import RENEW_EVERY_S, asked_to_stop, renew_leases
-from ops.telemetry import JOBS_IN_PROGRESS, log
+from ops.telemetry import JOBS_IN_PROGRESS, THREADS_STUCK, log
 from workers.executor import Executor
-from workers.holdings import Holdings
 
 logger = log(__name__)
 
@@ -21,9 +25,13 @@ _TICK_S = 0.25
 class Vitals:
     """One thread per worker process. A job past its timeout fails alone; the mates stuck behind it are handed back."""
 
-    def __init__(self, engine: Engine, process: Process, holdings: Holdings, executor: Executor) -> None:
+    def __init__(
+        self, engine: Engine, process: Process, executor: Executor, threads: int, leave: Callable[[], None]
+    ) -> None:
         self._engine = engine.execution_options(isolation_level="AUTOCOMMIT")
-        self._process, self._holdings, self._executor = process, holdings, executor
+        self._process, self._executor, self._holdings = process, executor, executor.holdings
+        self._threads, self._leave = threads, leave
+        self._is_leaving = False
         self._stopped = Flag()
         self._thread = Thread(target=self._run, name="vitals", daemon=True)
 
@@ -39,6 +47,7 @@ class Vitals:
         renewed_at = float("-inf")
         while not self._stopped.wait(_TICK_S):
             self._expire_overdue()
+            self._leave_if_stuck()
             JOBS_IN_PROGRESS.set(len(self._holdings))
             if time.monotonic() - renewed_at >= RENEW_EVERY_S:
                 renewed_at = time.monotonic()
@@ -60,5 +69,13 @@ class Vitals:
     def _expire_overdue(self) -> None:
         late, mates = self._holdings.overdue()
         for held in late:
-            self._executor.expire(held.job, held.timeout_s)
+            self._executor.expire(held)
         self._executor.hand_back(mates)
+
+    def _leave_if_stuck(self) -> None:
+        stuck = self._executor.late.stuck()
+        THREADS_STUCK.set(stuck)
+        if 2 * stuck >= self._threads and not self._is_leaving:
+            self._is_leaving = True
+            logger.critical("worker.stuck", threads=stuck, of=self._threads)
+            self._leave()

@@ -45,7 +45,7 @@ def run_worker(settings: Settings, queues: list[str]) -> None:
         resources = _resources(settings, engine, redis, announcer)
         recorder = Recorder(hot, resources.holdings, resources.ring, resources.announce)
         executor = Executor(resources, recorder, life.process.id, claims=hot)
-        vitals = Vitals(engine, life.process, resources.holdings, executor)
+        vitals = Vitals(engine, life.process, executor, threads, life.leave)
         broker = DoorbellBroker(redis, queues)
         consumers = _consume(broker, executor, threads)
         announcer.start()

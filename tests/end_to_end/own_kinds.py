@@ -61,6 +61,10 @@ class Overrun(JobArgs, kind="own.overrun", queue=QUEUE, retry=Backoff(max_attemp
     """Takes longer than it may."""
 
 
+class Hang(JobArgs, kind="own.hang", queue=QUEUE, retry=Backoff(max_attempts=1), timeout=0.5):
+    """Never comes back."""
+
+
 class Letter(JobArgs, kind="own.letter", queue=QUEUE):
     """Sends a mail; its first run does not live to tell."""
 
@@ -107,6 +111,11 @@ def overrun(args: Overrun, ctx: JobContext) -> None:
     time.sleep(1.5)
 
 
+@handles(Hang)
+def hang(args: Hang, ctx: JobContext) -> None:
+    time.sleep(3600)
+
+
 @handles(Letter)
 def letter(args: Letter, ctx: JobContext) -> None:
     mail = EmailMessage()
@@ -122,9 +131,11 @@ def _leave_line(file: str, line: str) -> None:
 
 
 if __name__ == "__main__":
+    import workers.late_bundles
     from ops.settings import load_settings
     from workers.worker import run_worker
 
+    workers.late_bundles.STUCK_AFTER_S = 1.0  # a test shall not wait for half a minute
     run_worker(load_settings(), [QUEUE])
 else:
     # A test builds their jobs; it does not do them. What other tests of its process see are the product's kinds.

@@ -20,9 +20,9 @@ from tests.end_to_end.wrong_clock import python
 from tests.integration.builders import declarations
 
 with declarations():  # so that they are unknown to all other tests
-    from tests.end_to_end.own_kinds import AsyncStep, Deadly, Effect, Letter, Nap, Overrun, Step, Stumble
+    from tests.end_to_end.own_kinds import AsyncStep, Deadly, Effect, Hang, Letter, Nap, Overrun, Step, Stumble
 
-__all__ = ["AsyncStep", "Deadly", "Effect", "Letter", "Nap", "Overrun", "Step", "Stumble"]
+__all__ = ["AsyncStep", "Deadly", "Effect", "Hang", "Letter", "Nap", "Overrun", "Step", "Stumble"]
 
 ROOT = Path(__file__).parents[2]
 

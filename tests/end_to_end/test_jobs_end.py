@@ -12,7 +12,18 @@ from redis import Redis
 from domain.jobs.kind import kind_of
 from tests.end_to_end.dev_servers import ask, fetched
 from tests.end_to_end.own_kinds import QUEUE
-from tests.end_to_end.own_worker import Effect, Letter, Overrun, Stumble, all_end, enqueued, job, own_worker, state
+from tests.end_to_end.own_worker import (
+    Effect,
+    Hang,
+    Letter,
+    Overrun,
+    Stumble,
+    all_end,
+    enqueued,
+    job,
+    own_worker,
+    state,
+)
 from tests.end_to_end.running import Running, stopped, wait_until
 from workers.broker import bell_list
 
@@ -48,6 +59,18 @@ def test_a_job_past_its_time_is_tried_again_then_dead_and_its_attempts_say_why(s
         all_end(system, [job_id], "dead")
     tries = system.query(_ATTEMPTS, id=job_id)
     assert [(one.outcome, one.error_class) for one in tries] == [("retrying", "TimedOut"), ("dead", "TimedOut")]
+
+
+@pytest.mark.timeout(120)
+def test_a_worker_that_lost_half_of_its_threads_to_jobs_that_never_return_makes_room_for_another(
+    system: Running, tmp_path: Path
+) -> None:
+    with own_worker(system, tmp_path, allowed_s=8, WORKER_THREADS="2") as worker:
+        (job_id,) = enqueued(system, Hang())
+        assert worker.process.wait(60) == 1
+        (said,) = worker.said("worker.stuck")
+    assert (said["threads"], said["of"]) == (1, 2)
+    assert state(system, job_id) == "dead"
 
 
 @pytest.mark.timeout(120)

@@ -73,7 +73,8 @@ class Fleet:
         self.recorder = Recorder(engine, self.holdings, ring=lambda: None)
         process = Process(new_id(), "worker", "test", 1, ["test"])
         self.executor = Executor(self.resources, self.recorder, process.id, claims=engine)
-        self.vitals = Vitals(engine, process, self.holdings, self.executor)
+        self.left = threading.Event()
+        self.vitals = Vitals(engine, process, self.executor, threads=2, leave=self.left.set)
 
     def start(self) -> None:
         self.recorder.start()
@@ -354,6 +355,43 @@ def test_a_job_past_its_time_fails_alone_and_the_mates_behind_it_go_back(fleet: 
     fleet.vitals.stop()
     assert ran == ["hangs"]
     assert [the_job(fleet.engine, job_id).state for job_id in ids] == ["retrying", "queued", "queued"]
+
+
+def test_a_worker_leaves_when_half_of_its_threads_do_not_come_back(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("workers.late_bundles.STUCK_AFTER_S", 0.5)
+    released = threading.Event()
+    plain(lambda word, _ctx: word if word == "quick" or released.wait(60) else None, Hurry)
+    ids = enqueued(fleet.engine, fleet.tenant_id, Hurry("quick"), Hurry("hangs"))
+    bundle = threading.Thread(target=fleet.executor.run_bundle, args=("test.hurry", [job_id.hex for job_id in ids]))
+    fleet.vitals.start()
+    bundle.start()
+    assert fleet.left.wait(30)
+    # One that comes back after all is not counted any more
+    assert fleet.executor.late.stuck() == 1
+    released.set()
+    bundle.join(30)
+    assert fleet.executor.late.stuck() == 0
+    fleet.vitals.stop()
+
+
+def test_a_handler_that_blocks_the_event_loop_does_not_keep_its_process_from_leaving(
+    engine: Engine, kinds: None
+) -> None:
+    fleet, released = Fleet(engine), threading.Event()
+    fleet.start()
+    in_the_loop(lambda _word, _ctx: released.wait(60))
+    (job_id,) = enqueued(engine, fleet.tenant_id, Say("blocks"))
+    bundle = threading.Thread(target=fleet.executor.run_bundle, args=("test.say", [job_id.hex]))
+    bundle.start()
+    eventually(fleet.holdings.running)
+    with capture_logs() as said:
+        fleet.executor.close()
+    assert [line["event"] for line in said] == ["event_loop.stuck"]
+    released.set()
+    bundle.join(30)
+    fleet.stop()
 
 
 def test_a_job_that_somebody_has_decided_about_neither_starts_nor_is_decided_twice(fleet: Fleet) -> None:
