@@ -40,7 +40,7 @@ PATIENTLY = Retrying(
 )
 
 
-def ending_of_handler(error: Exception, ctx: JobContext) -> Ending | None:
+def ending_of_handler(error: BaseException, ctx: JobContext) -> Ending | None:
     """What the exception of a handler means. None = another worker has the job: there is nothing to record."""
     if isinstance(error, LeaseLost):
         ctx.log.warning("job.lease_lost")
@@ -55,7 +55,7 @@ def ending_of_handler(error: Exception, ctx: JobContext) -> Ending | None:
     return ending_of_job(error, ctx.job)
 
 
-def ending_of_job(error: Exception, job: ClaimedJob) -> Ending:
+def ending_of_job(error: BaseException, job: ClaimedJob) -> Ending:
     """An outage of our own database is no fault of the job: it waits a moment and has not used an attempt.
 
     Unless it happens to this job again and again: then the job is what takes its connection down. What nobody foresaw
@@ -69,7 +69,7 @@ def ending_of_job(error: Exception, job: ClaimedJob) -> Ending:
     return ending_of(error, traceback.format_exc())
 
 
-def _count(job: ClaimedJob, error: Exception, category: str) -> None:
+def _count(job: ClaimedJob, error: BaseException, category: str) -> None:
     JOB_ERRORS.labels(job.kind, category).inc()
     if category == "programming":
         logger.error("job.error_unforeseen", kind=job.kind, job_id=str(job.id), attempt=job.attempt, exc_info=error)

@@ -188,6 +188,8 @@ class Executor:
                 decoded.append((job, kind.decode(job.args)))
             except msgspec.ValidationError as error:
                 self._record(job, Errored("UndecodablePayload", str(error)))
+            except Exception as error:  # noqa: BLE001  # a payload's own check may raise what it likes
+                self._record(job, ending_of_job(error, job))
         return decoded
 
     def _perform(self, kind: JobKind, handler: Handler, work: list[tuple[ClaimedJob, Any]]) -> None:
@@ -209,7 +211,7 @@ class Executor:
         try:
             returned = handler.run(args, ctx)
             ending: Ending | None = Succeeded(ctx.result if returned is None else returned)
-        except Exception as error:  # noqa: BLE001  # whatever a handler raises is the outcome of its job
+        except BaseException as error:  # noqa: BLE001  # whatever a handler raises, `sys.exit` included, is its outcome
             ending = ending_of_handler(error, ctx)
         finally:
             ctx.close()
@@ -226,7 +228,7 @@ class Executor:
             async with asyncio.timeout(timeout_s):
                 returned = await handler.run(args, ctx)
             ending: Ending | None = Succeeded(ctx.result if returned is None else returned)
-        except Exception as error:  # noqa: BLE001  # whatever a handler raises is the outcome of its job
+        except BaseException as error:  # noqa: BLE001  # whatever a handler raises, `sys.exit` included, is its outcome
             ending = ending_of_handler(error, ctx)
         self._conclude(job, ctx, ending)
 
@@ -238,7 +240,7 @@ class Executor:
             return None
         try:
             self._run_bundle_transaction(handler, work)
-        except Exception as error:  # noqa: BLE001  # whatever a handler raises is the outcome of its jobs
+        except BaseException as error:  # noqa: BLE001  # as above
             if len(work) > 1 and not is_outage(error):
                 logger.warning("bundle.split", kind=work[0][0].kind, jobs=len(work), error=type(error).__name__)
                 for job, args in work:  # one of them is to blame: by itself it fails by itself

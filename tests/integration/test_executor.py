@@ -62,6 +62,14 @@ with declarations():  # known while a test of this module runs, see `kinds`
 
         word: str
 
+    class Picky(JobArgs, kind="test.picky", queue="test", retry=Backoff(max_attempts=3)):
+        """Looks at what it is given, and stumbles over some of it."""
+
+        word: str
+
+        def __post_init__(self) -> None:
+            {"good": 1, "good too": 2}[self.word]
+
 
 class Fleet:
     """The inside of one worker process, without broker."""
@@ -113,7 +121,7 @@ class Fleet:
 
 @pytest.fixture
 def kinds() -> Iterator[None]:
-    with known(Say, Hurry):
+    with known(Say, Hurry, Picky):
         yield
 
 
@@ -158,7 +166,7 @@ def in_bulk(act: Callable[[str], Any]) -> None:
                 mate.succeed(act(mate.args.word))
 
 
-def fail(error: Exception) -> Any:
+def fail(error: BaseException) -> Any:
     raise error
 
 
@@ -602,6 +610,25 @@ def test_what_is_too_much_for_postgresql_fails_its_job_and_no_other(fleet: Fleet
     deep = msgspec.Raw(b"[" * 100_000 + b"]" * 100_000)  # "stack depth limit exceeded", an OperationalError
     plain(lambda word, _ctx: deep if word == "bad" else word)
     assert states(fleet.say("good", "bad", "good too")) == ["succeeded", "dead", "succeeded"]
+
+
+@pytest.mark.parametrize("mode", [plain, in_the_loop])
+@pytest.mark.parametrize("leaving", [SystemExit(2), asyncio.CancelledError(), KeyboardInterrupt()], ids=repr)
+def test_a_handler_that_leaves_by_the_back_door_has_failed_and_takes_nobody_with_it(
+    fleet: Fleet, mode: Callable[..., None], leaving: BaseException
+) -> None:
+    mode(lambda word, _ctx: fail(leaving) if word == "bad" else word)
+    assert states(fleet.say("good", "bad", "good too")) == ["succeeded", "retrying", "succeeded"]
+    assert states(fleet.say("afterwards")) == ["succeeded"]
+    assert [error for _, error in fleet.outcomes() if error] == [type(leaving).__name__]
+
+
+def test_a_payload_that_raises_something_of_its_own_fails_its_job_and_no_other(fleet: Fleet) -> None:
+    plain(lambda word, _ctx: word, Picky)
+    ids = enqueued(fleet.engine, fleet.tenant_id, *(Picky("good") for _ in range(3)))
+    execute(fleet.engine, """UPDATE jobs SET args = '{"word": "bad"}' WHERE id = :id""", id=ids[1])
+    fleet.ring(ids, "test.picky")
+    assert [the_job(fleet.engine, job_id).state for job_id in ids] == ["succeeded", "retrying", "succeeded"]
 
 
 @pytest.mark.parametrize("said", [Snooze(float("inf")), RetryLater(1e300), Snooze(float("nan"))], ids=str)
