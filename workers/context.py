@@ -206,7 +206,9 @@ class BundleContext(Generic[Args]):
 
     def __init__(self, jobs: list[BundleJob[Args]], resources: Resources) -> None:
         self._jobs, self._resources = jobs, resources
+        #: What its transaction has recorded, once that has committed.
         self.outcomes: list[Outcome] = []
+        self.committed = False
 
     @contextmanager
     def transaction(self) -> Iterator[tuple[Connection, list[BundleJob[Args]]]]:
@@ -221,9 +223,10 @@ class BundleContext(Generic[Args]):
                 FINISHES_REFUSED.inc(refused)
                 logger.warning("finish.refused", jobs=refused)
             yield tx, held
-            self.outcomes = [_outcome(mate) for mate in held]
-            write_outcomes(tx, self.outcomes)
-        self._resources.announce(outcome.job.id for outcome in self.outcomes)
+            outcomes = [_outcome(mate) for mate in held]
+            write_outcomes(tx, outcomes)
+        self.outcomes, self.committed = outcomes, True
+        self._resources.announce(outcome.job.id for outcome in outcomes)
         self._resources.ring()
 
 

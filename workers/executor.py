@@ -252,6 +252,8 @@ class Executor:
 
     def _run_bundle_transaction(self, handler: Handler, work: Sequence[tuple[ClaimedJob, Any]]) -> None:
         bundle = PATIENTLY(self._try_bundle, handler, work)
+        if not bundle.committed:
+            raise RuntimeError("a bulk handler ends its jobs in bundle.transaction(), and lets its errors pass")
         self.holdings.forget(outcome.job for outcome in bundle.outcomes)
         self.holdings.lose(job for job, _ in work)  # those that were held no more
         count_ended([(outcome.job, outcome.finish.outcome) for outcome in bundle.outcomes])

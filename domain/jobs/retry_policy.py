@@ -213,12 +213,20 @@ def ending_of(error: BaseException, traceback: str) -> Ending:
     """How an attempt ended, read from what its handler raised. DependencyDown's lane is the executor's to park."""
     match error:
         case Snooze(seconds=seconds):
-            return Snoozed(seconds, str(error))
+            return Snoozed(seconds, _words_of(error))
         case DependencyDown():
-            return Snoozed(1.0, str(error))
+            return Snoozed(1.0, _words_of(error))
         case RetryLater(after_s=after_s):
-            return Errored(type(error.__cause__ or error).__name__, str(error), retry_after_s=after_s)
+            return Errored(type(error.__cause__ or error).__name__, _words_of(error), retry_after_s=after_s)
         case PermanentFailure():
-            return Errored("PermanentFailure", str(error), traceback, permanent=True)
+            return Errored("PermanentFailure", _words_of(error), traceback, permanent=True)
         case _:
-            return Errored(type(error).__name__, str(error), traceback)
+            return Errored(type(error).__name__, _words_of(error), traceback)
+
+
+def _words_of(error: BaseException) -> str:
+    """What it says of itself, or nothing: a foreign class may fail at that too."""
+    try:
+        return str(error)
+    except Exception:  # noqa: BLE001  # whatever it raises, there are no words
+        return ""

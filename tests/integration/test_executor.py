@@ -11,6 +11,7 @@ from uuid import UUID
 import msgspec
 import pytest
 from sqlalchemy import Engine, text
+from sqlalchemy.exc import DBAPIError
 from structlog.testing import capture_logs
 
 from domain.database import connect
@@ -590,6 +591,9 @@ def test_a_job_that_is_asked_to_stop_may_stop(fleet: Fleet) -> None:
 
 # ---- what cannot be stored
 
+#: "stack depth limit exceeded", an OperationalError.
+TOO_DEEP = msgspec.Raw(b"[" * 100_000 + b"]" * 100_000)
+
 
 @pytest.mark.parametrize("mode", [plain, in_the_loop])
 @pytest.mark.parametrize(
@@ -607,8 +611,7 @@ def test_a_result_that_cannot_be_stored_is_a_failure_that_says_so(
 
 
 def test_what_is_too_much_for_postgresql_fails_its_job_and_no_other(fleet: Fleet) -> None:
-    deep = msgspec.Raw(b"[" * 100_000 + b"]" * 100_000)  # "stack depth limit exceeded", an OperationalError
-    plain(lambda word, _ctx: deep if word == "bad" else word)
+    plain(lambda word, _ctx: TOO_DEEP if word == "bad" else word)
     assert states(fleet.say("good", "bad", "good too")) == ["succeeded", "dead", "succeeded"]
 
 
@@ -621,6 +624,38 @@ def test_a_handler_that_leaves_by_the_back_door_has_failed_and_takes_nobody_with
     assert states(fleet.say("good", "bad", "good too")) == ["succeeded", "retrying", "succeeded"]
     assert states(fleet.say("afterwards")) == ["succeeded"]
     assert [error for _, error in fleet.outcomes() if error] == [type(leaving).__name__]
+
+
+class Unspeakable(Exception):
+    def __str__(self) -> str:
+        raise AttributeError("it was never set")
+
+
+def test_an_error_that_cannot_say_what_it_is_fails_its_job_and_no_other(fleet: Fleet) -> None:
+    plain(lambda word, _ctx: fail(Unspeakable()) if word == "bad" else word)
+    jobs = fleet.say("bad", "good", "good too")
+    assert states(jobs) == ["retrying", "succeeded", "succeeded"]
+    assert jobs[0].last_error == {"class": "Unspeakable", "message": ""}
+
+
+def test_a_bulk_handler_that_opens_no_transaction_has_failed(fleet: Fleet) -> None:
+    @handles_bulk(Say)
+    def handler(_bundle: BundleContext[Say]) -> None:
+        """Does something else."""
+
+    jobs = fleet.say("one", "two")
+    assert states(jobs) == ["retrying", "retrying"]
+    assert "bundle.transaction()" in jobs[0].last_error["message"]
+
+
+def test_a_bulk_handler_that_swallows_what_broke_its_transaction_has_failed_and_loses_no_job(fleet: Fleet) -> None:
+    @handles_bulk(Say)
+    def handler(bundle: BundleContext[Say]) -> None:
+        with contextlib.suppress(DBAPIError), bundle.transaction() as (_tx, mates):
+            for mate in mates:
+                mate.succeed(TOO_DEEP)
+
+    assert states(fleet.say("one", "two")) == ["retrying", "retrying"]
 
 
 def test_a_payload_that_raises_something_of_its_own_fails_its_job_and_no_other(fleet: Fleet) -> None:
