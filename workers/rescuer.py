@@ -11,13 +11,13 @@ from sqlalchemy.exc import DBAPIError
 
 from domain.fleet.workers import sweep_lost
 from domain.jobs.finish import FinishedJob
-from domain.jobs.rescue import offer_unheld, recount_lanes, reopen_lost_lanes, take_over_expired
+from domain.jobs.rescue import mend_unheld, recount_lanes, reopen_lost_lanes, take_over_expired
 from ops.telemetry import RESCUES, log
 
 logger = log(__name__)
 
 PASS_EVERY_S = 0.25
-#: The wider nets: lanes' counts, jobs without an obligation, rows of long-lost processes.
+#: The wider nets: lanes' counts, jobs without an obligation or a lease, rows of long-lost processes.
 SWEEP_EVERY_S = 5.0
 
 
@@ -27,7 +27,7 @@ class Rescuer:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._swept_at = float("-inf")
-        self._offered_to: UUID | None = None
+        self._mended_to: UUID | None = None
 
     def turn(self) -> int:
         """Answers how many jobs were taken over. An outage of PostgreSQL is waited out by the next turn."""
@@ -55,6 +55,9 @@ class Rescuer:
                 recount_lanes(tx)
                 sweep_lost(tx)
                 reopen_lost_lanes(tx)
-                offered, self._offered_to = offer_unheld(tx, self._offered_to)
-            if offered:
-                logger.error("outbox.rows_were_missing", jobs=offered)
+                mended = mend_unheld(tx, self._mended_to)
+            self._mended_to = mended.last
+            if mended.offered:
+                logger.error("outbox.rows_were_missing", jobs=mended.offered)
+            if mended.leased:
+                logger.error("leases.were_missing", jobs=mended.leased)

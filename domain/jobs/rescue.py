@@ -6,6 +6,7 @@ names the culprit; after 3 crashes it is dead.
 
 from uuid import UUID
 
+import msgspec
 from sqlalchemy import Connection, text
 
 from domain.aftermath import settle
@@ -61,12 +62,12 @@ def take_over_expired(tx: Connection, limit: int = 20) -> list[FinishedJob]:
     return settle(tx, finishes)
 
 
-# A waiting job without an outbox row would wait for ever. No transaction of ours makes one; this is the net below. It
-# reads the whole table in small steps, since no index knows the state.
-_OFFER = text(
+# A waiting job without an outbox row would wait for ever, a running one without a lease run for ever. No transaction of
+# ours makes either; this is the net below. It reads the whole table in small steps, since no index knows the state.
+_MEND = text(
     """
     WITH step AS MATERIALIZED (
-        SELECT id, tenant_id, kind, queue, state, priority, lane, due_at FROM jobs
+        SELECT id, tenant_id, kind, queue, state, claim, worker_id, priority, lane, due_at FROM jobs
          WHERE id > :after ORDER BY id LIMIT :limit),
     offered AS (
         INSERT INTO outbox (job_id, queue, kind, priority, tenant_id, lane, due_at)
@@ -78,20 +79,38 @@ _OFFER = text(
            AND NOT EXISTS (SELECT FROM outbox WHERE outbox.job_id = step.id)
            FOR UPDATE OF jobs SKIP LOCKED
             ON CONFLICT DO NOTHING
-     RETURNING job_id)
-    SELECT (SELECT count(*) FROM offered), (SELECT id FROM step ORDER BY id DESC LIMIT 1)
+     RETURNING job_id),
+    held AS MATERIALIZED (
+        SELECT held.* FROM leases CROSS JOIN LATERAL unnest(leases.job_ids, leases.claims) AS held(id, claim)
+         WHERE EXISTS (SELECT FROM step WHERE state = 'running')),
+    unheld AS MATERIALIZED (
+        SELECT id, claim, worker_id FROM step
+         WHERE state = 'running' AND worker_id IS NOT NULL AND (id, claim) NOT IN (SELECT id, claim FROM held)),
+    leased AS (
+        INSERT INTO leases (id, worker_id, lease_until, job_ids, claims)
+        SELECT uuidv7(), worker_id, clock_timestamp(), array_agg(id), array_agg(claim) FROM unheld GROUP BY worker_id)
+    SELECT (SELECT count(*) FROM offered), (SELECT count(*) FROM unheld),
+           (SELECT id FROM step ORDER BY id DESC LIMIT 1)
     """
 )
 _FIRST = UUID(int=0)
 
 
-def offer_unheld(tx: Connection, after: UUID | None = None, limit: int = 10_000) -> tuple[int, UUID | None]:
-    """Of the next `limit` jobs after this id, those that wait and lost their outbox row have one again.
+class Mended(msgspec.Struct, frozen=True):
+    """What one step found: anything but 0 is a bug of ours. `last` = the id to go on from, None after the last job."""
 
-    Answers how many (anything but 0 is a bug of ours) and the id to go on from; None after the last job.
+    offered: int
+    leased: int
+    last: UUID | None
+
+
+def mend_unheld(tx: Connection, after: UUID | None = None, limit: int = 10_000) -> Mended:
+    """Of the next `limit` jobs after this id, those that wait and lost their outbox row have one again (`offered`).
+
+    Those that run and lost their lease have one that is over (`leased`): they are taken over as if their worker had
+    died, and whoever may still run them is refused.
     """
-    offered, last = tx.execute(_OFFER, {"after": after or _FIRST, "limit": limit}).one()
-    return offered, last
+    return Mended(*tx.execute(_MEND, {"after": after or _FIRST, "limit": limit}).one())
 
 
 # An endpoint was deleted while a delivery to it ran: the lane went with it, the retry came after it.

@@ -13,7 +13,7 @@ from domain.jobs.attempts import ClaimedJob
 from domain.jobs.due import due_rows, new_flows, ring_due_in_lanes
 from domain.jobs.finish import FinishedJob
 from domain.jobs.kind import JobArgs
-from domain.jobs.rescue import offer_unheld, recount_lanes, reopen_lost_lanes, take_over_expired
+from domain.jobs.rescue import Mended, mend_unheld, recount_lanes, reopen_lost_lanes, take_over_expired
 from domain.jobs.retry_policy import Errored, Succeeded
 from domain.lanes.lanes import open_lane
 from domain.webhooks.endpoints import create_endpoint, delete_endpoint
@@ -188,7 +188,7 @@ def test_a_waiting_job_that_lost_its_obligation_is_offered_again_once(engine: En
 
     def offer() -> int:
         with engine.begin() as tx:
-            return offer_unheld(tx)[0]
+            return mend_unheld(tx).offered
 
     assert sum(found for found in at_once(offer, offer) if isinstance(found, int)) == 2
     assert offer() == 0
@@ -198,6 +198,41 @@ def test_a_waiting_job_that_lost_its_obligation_is_offered_again_once(engine: En
     assert is_obliged(engine, kept[0])
 
 
+def test_a_running_job_that_lost_its_lease_is_taken_over_once_and_no_other(engine: Engine, tenant_id: UUID) -> None:
+    # Given jobs of one worker: two that nobody would ever take over, and one that is held
+    lost = [running(engine, tenant_id, report()) for _ in range(2)]
+    execute(engine, "DELETE FROM leases")
+    held = running(engine, tenant_id, report())
+
+    def mend() -> int:
+        with engine.begin() as tx:
+            return mend_unheld(tx).leased
+
+    # When rescuers come by
+    assert mend() == 2
+    assert mend() == 0
+    with engine.begin() as tx:
+        taken = take_over_expired(tx)
+    # Then they are as any job whose worker has died
+    assert {job.id for job in taken} == {job.id for job in lost}
+    assert {the_job(engine, job.id).state for job in lost} == {"retrying"}
+    assert the_job(engine, held.id).state == "running"
+    assert mend() == 0
+
+
+def test_two_rescuers_that_find_the_same_lost_lease_take_its_job_over_once(engine: Engine, tenant_id: UUID) -> None:
+    job = running(engine, tenant_id, report())
+    execute(engine, "DELETE FROM leases")
+    execute(
+        engine,
+        "INSERT INTO leases (id, worker_id, lease_until, job_ids, claims) "
+        "SELECT uuidv7(), worker_id, now(), ARRAY[id], ARRAY[claim] FROM jobs, generate_series(1, 2)",
+    )
+    with engine.begin() as tx:
+        assert [one.id for one in take_over_expired(tx)] == [job.id]
+    assert (the_job(engine, job.id).crashes, scalar(engine, "SELECT count(*) FROM leases")) == (1, 0)
+
+
 def test_the_one_that_lost_its_obligation_is_found_behind_any_number_that_have_theirs(
     engine: Engine, tenant_id: UUID
 ) -> None:
@@ -205,16 +240,16 @@ def test_the_one_that_lost_its_obligation_is_found_behind_any_number_that_have_t
     ids = enqueued(engine, tenant_id, *(report() for _ in range(5)))
     execute(engine, "DELETE FROM outbox WHERE job_id = :id", id=ids[-1])
 
-    def step(after: UUID | None) -> tuple[int, UUID | None]:
+    def step(after: UUID | None) -> Mended:
         with engine.begin() as tx:
-            return offer_unheld(tx, after, limit=2)
+            return mend_unheld(tx, after, limit=2)
 
     # When it is walked through, step by step
     steps = [step(None)]
-    while steps[-1][1] is not None:
-        steps.append(step(steps[-1][1]))
+    while steps[-1].last is not None:
+        steps.append(step(steps[-1].last))
     # Then each step goes on where the last one ended, and the lost one is found once
-    assert steps == [(0, ids[1]), (0, ids[3]), (1, ids[4]), (0, None)]
+    assert steps == [Mended(0, 0, ids[1]), Mended(0, 0, ids[3]), Mended(1, 0, ids[4]), Mended(0, 0, None)]
     assert is_obliged(engine, ids[-1])
 
 

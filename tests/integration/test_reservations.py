@@ -19,7 +19,7 @@ from domain.inventory.stock import Movement, adjust_stock, move_stock
 from domain.job_kinds import ReleaseInventory, ReserveInventory, ShipInventory
 from domain.jobs.attempts import ClaimedJob
 from domain.jobs.kind import find_kind
-from domain.jobs.rescue import offer_unheld
+from domain.jobs.rescue import mend_unheld
 from domain.orders.intake import AcceptedOrder
 from tests.integration.builders import (  # noqa: F401  # in place of conftest's
     a_product,
@@ -218,7 +218,7 @@ def test_a_reservation_that_two_workers_run_at_once_reserves_once(engine: Engine
     stale = claimed(engine, [order.job_id for order in orders])
     execute(engine, "UPDATE jobs SET state = 'queued' WHERE kind = 'inventory.reserve'")
     with engine.begin() as tx:
-        assert offer_unheld(tx)[0] == 4
+        assert mend_unheld(tx).offered == 4
     fresh = claimed(engine, [order.job_id for order in orders])
     # When both run
     assert at_once(lambda: do(engine, stale), lambda: do(engine, fresh)) == [None, None]

@@ -9,6 +9,7 @@ import msgspec
 from sqlalchemy import Connection, text
 
 from domain.jobs.due import DueRows, FlowKey, due_rows
+from domain.jobs.rescue import Mended
 from ops.chaos.mutants.graft import imported, mutant, replace, rewrite
 from workers.flow_ringer import FlowRinger
 from workers.flows import Ring
@@ -28,7 +29,7 @@ def rung_rows_are_gone() -> None:
 
     replace(FlowRinger, "_ring", ring_and_forget)
     rewrite("domain.jobs.attempts", "_START", "ARRAY(SELECT job_id FROM gone)", "CAST(:ids AS uuid[])")
-    replace(imported("workers.rescuer"), "offer_unheld", lambda *_: (0, None))
+    replace(imported("workers.rescuer"), "mend_unheld", lambda *_: Mended(0, 0, None))
 
 
 @mutant("liveness", faults=["workers-die", "flushall", "valkey-replies-lost"])
