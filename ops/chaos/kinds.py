@@ -1,10 +1,13 @@
 """Kinds of job that only the harness knows: some do harm, one is an honest neighbour. Never imported by the product."""
 
+import asyncio
 import ctypes
 import os
 import socket
+import sys
 import time
 
+import msgspec
 from sqlalchemy import Connection
 
 from domain.jobs.kind import JobArgs
@@ -13,6 +16,9 @@ from workers.context import JobContext
 from workers.registry import handles
 
 QUEUE = "chaos"
+#: How a rogue may end, but for `WELL`.
+BADLY = ("exits", "is cancelled", "is mute", "goes too deep")
+WELL = "well"
 _RETRY = Backoff(max_attempts=5, base=0.2, cap=2.0)
 _DO = "INSERT INTO chaos_deeds (job_id, claim) VALUES (%s, %s)"
 
@@ -56,6 +62,12 @@ class Glutton(JobArgs, kind="chaos.glutton", queue=QUEUE, retry=_RETRY):
     mebibytes: int
 
 
+class Rogue(JobArgs, kind="chaos.rogue", queue=QUEUE, retry=_RETRY):
+    """Ends in a way that nobody would foresee, or well, as its mates in the bundle do."""
+
+    how: str
+
+
 class Newest(JobArgs, kind="chaos.newest", queue=QUEUE, retry=_RETRY):
     """A deed of a kind that the code before this one does not know."""
 
@@ -92,6 +104,28 @@ def hang(args: Hang, ctx: JobContext) -> None:  # noqa: ARG001
             end.recv(1)
         except TimeoutError:
             return
+
+
+@handles(Rogue)
+async def end_somehow(args: Rogue, ctx: JobContext) -> object:  # noqa: ARG001
+    match args.how:
+        case "exits":
+            sys.exit(3)
+        case "is cancelled":
+            raise asyncio.CancelledError
+        case "is mute":
+            raise Mute
+        case "goes too deep":
+            return msgspec.Raw(b"[" * 100_000 + b"]" * 100_000)
+        case _:
+            return None
+
+
+class Mute(Exception):
+    """Not even its text can be had."""
+
+    def __str__(self) -> str:
+        raise AttributeError
 
 
 @handles(Newest)

@@ -24,6 +24,7 @@ _JOBS = text(
     """
     SELECT j.id, j.tenant_id, j.kind, j.state, j.attempt, j.claim, j.crashes, j.order_id, j.event_id, j.created_at,
            j.started_at, j.finished_at, j.args ->> 'endpoint_id' AS endpoint_id, j.result ->> 'code' AS code,
+           j.args ->> 'how' AS how,
            EXISTS (SELECT FROM dead_letters AS d WHERE d.job_id = j.id
                       AND d.resolution IS DISTINCT FROM 'replayed') AS has_letter FROM jobs AS j
     """

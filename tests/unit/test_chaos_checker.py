@@ -131,6 +131,7 @@ def job(tenant_id: UUID, kind: str, order_id: UUID, event_id: UUID | None = None
         id=uuid4(), tenant_id=tenant_id, kind=kind, state="succeeded", attempt=1, claim=1, crashes=0,
         order_id=order_id, event_id=event_id, has_letter=False, created_at=ago(20.0), started_at=ago(19.0),
         finished_at=ago(18.0), endpoint_id=ENDPOINT if event_id else None, code="DELIVERED" if event_id else None,
+        how=None,
     )  # fmt: skip
 
 
@@ -204,6 +205,7 @@ BROKEN: list[tuple[str, Callable[[World], object]]] = [
     ("every job ends, or is dead for all to see", lambda w: setattr(w.root, "state", "running")),
     ("every job ends, or is dead for all to see", lambda w: setattr(w.root, "state", "dead")),
     ("every job ends, or is dead for all to see", lambda w: setattr(w.root, "attempt", 2)),
+    ("every job ends, or is dead for all to see", lambda w: setattr(w.root, "kind", "chaos.rogue")),
     ("stock is conserved", lambda w: setattr(w.stock, "reserved", 3)),
     ("stock is conserved", lambda w: w.ledger.append(w.ledger[-1])),
     ("an order takes all it asked for, or nothing", lambda w: setattr(w.ledger[-1], "reserved_delta", 1)),

@@ -8,7 +8,7 @@ from uuid import UUID
 from domain.jobs.kind import JobArgs
 from domain.jobs.outbox import enqueue, new_job
 from ops.chaos.faults import Scene, fault
-from ops.chaos.kinds import Hang, Honest, Poison, Stall
+from ops.chaos.kinds import BADLY, WELL, Hang, Honest, Poison, Rogue, Stall
 from workers.broker import ring_relay
 
 
@@ -97,6 +97,13 @@ def stall_a_worker(scene: Scene) -> Iterator[None]:
 def hang_a_thread(scene: Scene) -> Iterator[None]:
     """A job that waits in a system call, past its timeout."""
     _send(scene, Hang(8.0), *(Honest(0.05) for _ in range(20)))
+    yield
+
+
+@fault("F64", "rogues", "worker", (1.0, 4.0))
+def send_rogues(scene: Scene) -> Iterator[None]:
+    """Async jobs that call sys.exit, are cancelled, raise what has no text or return what cannot be stored."""
+    _send(scene, *(Rogue(how) for how in BADLY), *(Rogue(WELL) for _ in range(16)))
     yield
 
 

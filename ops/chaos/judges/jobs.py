@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from ops.chaos.history import History
 from ops.chaos.judges import judge
+from ops.chaos.kinds import WELL
 from ops.chaos.observe import Seen
 
 _HONEST = {"chaos.honest", "chaos.newest"}
@@ -27,5 +28,7 @@ def every_job_has_ended(history: History, seen: Seen) -> Iterator[str]:  # noqa:
             yield f"an honest neighbour {job.id} is {job.state}"
         elif job.kind == "chaos.poison" and (job.state != "dead" or job.crashes > 3):
             yield f"poison {job.id} is {job.state} after {job.crashes} crashes"
+        elif job.kind == "chaos.rogue" and job.state != ("succeeded" if job.how == WELL else "dead"):
+            yield f"a rogue that {job.how} is {job.state}"
         elif job.state == "succeeded" and not 0 < job.attempt <= job.claim:
             yield f"{job.kind} {job.id} succeeded with attempt {job.attempt} of claim {job.claim}"
