@@ -18,8 +18,6 @@ from workers.clients.patience import patiently
 TIMEOUT_S = 10.0
 #: A server that greylists wants to see the same mail again after some minutes.
 GREYLIST_S = 300.0
-#: RFC 5321's "mailbox unavailable", for a mail that names no recipient at all.
-NOBODY = 550
 
 
 class Mailer:
@@ -35,6 +33,8 @@ class Mailer:
         Raises DependencyDown when the server cannot be reached, RetryLater when it says not now, PermanentFailure when
         it will never take this mail. A connection lost after the data was sent is none of these: the mail may be out.
         """
+        if (to := mail["To"]) is None or not to.addresses:
+            raise PermanentFailure("the mail names nobody whom it goes to")
         self._complete(mail, idempotency_key)
         client = self._client()
         try:
@@ -102,7 +102,7 @@ def _judged(code: int) -> Exception:
 
 
 def _code_of(refused: smtplib.SMTPRecipientsRefused) -> int:
-    return max((code for code, _ in refused.recipients.values()), default=NOBODY)
+    return max(code for code, _ in refused.recipients.values())
 
 
 def _answers(client: smtplib.SMTP) -> bool:

@@ -141,7 +141,7 @@ OTHERS: list[tuple[str, str, dict[str, Any], list[str]]] = [
     ("/reports", "a path", {**REPORT, "objectKey": "../../etc/passwd"}, ["objectKey"]),
     ("/webhook-endpoints", "nothing", {}, ["url", "eventTypes"]),
     ("/webhook-endpoints", "no event types", {**ENDPOINT, "eventTypes": []}, ["eventTypes"]),
-    ("/webhook-endpoints", "a number for a type", {**ENDPOINT, "eventTypes": [1]}, ["eventTypes"]),
+    ("/webhook-endpoints", "a number for a type", {**ENDPOINT, "eventTypes": [1]}, ["eventTypes[0]"]),
     ("/webhook-endpoints", "51 types", {**ENDPOINT, "eventTypes": ["*"] * 51}, ["eventTypes"]),
     ("/webhook-endpoints", "an unknown type", {**ENDPOINT, "eventTypes": ["*", "order.eaten"]}, ["eventTypes[1]"]),
     ("/webhook-endpoints", "a type with U+0000", {**ENDPOINT, "eventTypes": ["order.confirmed\0"]}, ["eventTypes[0]"]),
