@@ -13,7 +13,7 @@ from litestar.params import HeaderParameter
 LONGEST_WAIT_S = 30
 
 #: Entity tags in quotes, separated by commas, or any (RFC 9110, 8.8.3 and 13.1.1).
-TAGS = r'^[ \t]*(\*|(W/)?"[!#-~]*"([ \t]*,[ \t]*(W/)?"[!#-~]*")*)[ \t]*$'
+_TAGS = r'^[ \t]*(\*|(W/)?"[!#-~]*"([ \t]*,[ \t]*(W/)?"[!#-~]*")*)[ \t]*$'
 
 Prefer = Annotated[
     str | None,
@@ -39,7 +39,7 @@ IfMatch = Annotated[
         name="If-Match",
         required=False,
         description="The `ETag` last seen: 412 if it was changed since",
-        schema_extra={"pattern": TAGS},
+        schema_extra={"pattern": _TAGS},
     ),
 ]
 _WAIT = re.compile(r"\s*wait\s*=\s*(\d{1,9})\s*(?:;.*)?", re.IGNORECASE | re.ASCII | re.DOTALL)
@@ -78,7 +78,7 @@ def versions_seen(if_match: str | None) -> frozenset[int] | None:
     """
     if if_match is None or if_match.strip() == "*":
         return None
-    if not re.fullmatch(TAGS, if_match):
+    if not re.fullmatch(_TAGS, if_match):
         raise ValidationException(extra=[{"key": "If-Match", "message": 'must be tags in quotes, as in "3", or *'}])
     tags = (_TAG.fullmatch(tag.strip()) for tag in if_match.split(","))
     return frozenset(int(found[1]) for found in tags if found)

@@ -233,6 +233,15 @@ def test_a_mail_that_names_nobody_is_given_up_not_tried_again(server: Server, ma
     assert server.taken == []
 
 
+@pytest.mark.parametrize("header", ["Cc", "Bcc"])
+def test_a_mail_may_go_to_somebody_whom_it_does_not_address(server: Server, mailer: Mailer, header: str) -> None:
+    copy = mail("")
+    del copy["To"]
+    copy[header] = "ada@example.com"
+    mailer.send(copy, JOB)
+    assert len(server.taken) == 1
+
+
 # ---- what customers get
 
 

@@ -33,7 +33,7 @@ class Mailer:
         Raises DependencyDown when the server cannot be reached, RetryLater when it says not now, PermanentFailure when
         it will never take this mail. A connection lost after the data was sent is none of these: the mail may be out.
         """
-        if (to := mail["To"]) is None or not to.addresses:
+        if not any(mail[name].addresses for name in ("To", "Cc", "Bcc") if name in mail):
             raise PermanentFailure("the mail names nobody whom it goes to")
         self._complete(mail, idempotency_key)
         client = self._client()
