@@ -1,6 +1,7 @@
 """The development inbox: takes every mail over SMTP on a loopback port, shows it over HTTP, sends nothing anywhere.
 
-`GET /` for people, `GET /messages` for programs, `DELETE /messages` to empty it.
+`GET /` for people, `GET /messages` for programs (`?about=TEXT` for the mails that hold it, `?limit=N` for the newest),
+`DELETE /messages` to empty it.
 """
 
 import asyncio
@@ -79,8 +80,9 @@ class ViewHandler(BaseHTTPRequestHandler):
             case "/":
                 self._answer(200, "text/plain; charset=utf-8", self._page())
             case "/messages":
-                wanted = parse_qs(url.query).get("limit", [""])[0]
-                mails = self.server.mails.mails(int(wanted) if wanted.isdecimal() else None)
+                asked = {name: values[0] for name, values in parse_qs(url.query).items()}
+                limit = asked.get("limit", "")
+                mails = self.server.mails.mails(int(limit) if limit.isdecimal() else None, asked.get("about", ""))
                 self._answer(200, "application/json", msgspec.json.encode(mails))
             case _:
                 self._answer(404, "text/plain", b"not found\n")

@@ -44,18 +44,27 @@ class MailFolder:
         fresh.write_bytes("".join(f"{line}\r\n" for line in envelope).encode(errors="replace") + content)
         fresh.rename(self._new / name)
 
-    def mails(self, limit: int | None = None) -> list[Mail]:
-        """Newest first, each Message-ID once, as a mailbox shows them."""
+    def mails(self, limit: int | None = None, about: str = "") -> list[Mail]:
+        """Newest first, each Message-ID once, as a mailbox shows them: those that hold the text *about* as sent.
+
+        Only these are parsed, which costs a hundred times as much as to look: one order's mails are found among many.
+        """
         shown: dict[str, Mail] = {}
         for path in sorted(self._new.iterdir(), reverse=True):
-            mail = _read(path)
-            name = mail.message_id or mail.id
-            if name in shown:
-                shown[name] = msgspec.structs.replace(shown[name], copies=shown[name].copies + 1)
+            try:
+                content = path.read_bytes()
+            except FileNotFoundError:  # the folder is being emptied
+                continue
+            if about.encode() not in content:
+                continue
+            mail = _read(path.name, content)
+            key = mail.message_id or mail.id
+            if key in shown:
+                shown[key] = msgspec.structs.replace(shown[key], copies=shown[key].copies + 1)
             elif limit is not None and len(shown) >= limit:
                 break
             else:
-                shown[name] = mail
+                shown[key] = mail
         return list(shown.values())
 
     def clear(self) -> None:
@@ -63,12 +72,12 @@ class MailFolder:
             path.unlink(missing_ok=True)
 
 
-def _read(path: Path) -> Mail:
-    received_at = datetime.fromtimestamp(int(path.name.partition(".")[0]) / 1e9, UTC)
+def _read(name: str, content: bytes) -> Mail:
+    received_at = datetime.fromtimestamp(int(name.partition(".")[0]) / 1e9, UTC)
     try:
-        mail = message_from_bytes(path.read_bytes(), policy=policy.default)
+        mail = message_from_bytes(content, policy=policy.default)
         return Mail(
-            id=path.name,
+            id=name,
             to=str(mail["To"] or ""),
             from_=str(mail["From"] or ""),
             subject=str(mail["Subject"] or ""),
@@ -79,7 +88,7 @@ def _read(path: Path) -> Mail:
             received_at=received_at,
         )
     except Exception:  # noqa: BLE001  # the standard parser raises nearly anything at hostile headers
-        return Mail(id=path.name, to="", from_="", subject="(cannot be read)", received_at=received_at)
+        return Mail(id=name, to="", from_="", subject="(cannot be read)", received_at=received_at)
 
 
 def _text(mail: EmailMessage) -> str:

@@ -60,6 +60,13 @@ def test_a_mail_that_came_twice_under_one_message_id_is_shown_once(inbox: Inbox)
     assert found == [("mail 1", 2), ("mail 2", 1)]
 
 
+def test_the_mails_about_something_are_found_among_others(inbox: Inbox) -> None:
+    for number in range(3):
+        send(inbox, mail("ada@example.com", f"mail {number}", "text", number))
+    assert [one["subject"] for one in inbox.view.get("/messages?about=mail%201")] == ["mail 1"]
+    assert inbox.view.get("/messages?about=nothing") == []
+
+
 @pytest.mark.parametrize(
     "content",
     [
