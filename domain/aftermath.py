@@ -55,4 +55,5 @@ def _follow_up(tx: Connection, ended: Sequence[FinishedJob]) -> None:
 
 def _fail_orders(tx: Connection, ended: Sequence[FinishedJob]) -> None:
     given_up = [job for job in ended if job.kind == _ROOT and job.state in _GAVE_UP and job.order_id]
-    fail_if_accepted(tx, {job.order_id: f"RESERVATION_{job.state.upper()}" for job in given_up if job.order_id})
+    reasons = {(job.tenant_id, job.order_id): f"RESERVATION_{job.state.upper()}" for job in given_up if job.order_id}
+    fail_if_accepted(tx, reasons)

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 from psycopg.types.json import set_json_loads
-from sqlalchemy import Connection, Engine, create_engine, event, func, select
+from sqlalchemy import Connection, Engine, create_engine, event, func, make_url, select, text
 
 from domain.session import Session, ready_cryptography
 
@@ -25,6 +25,8 @@ _PLANNED_ONCE = {
     "enable_seqscan": "off",
     "enable_bitmapscan": "off",
 }
+
+_END_WITHIN = text("SELECT set_config('transaction_timeout', :milliseconds, true)")
 
 # jsonb comes back through msgspec: several times faster than the standard library, same objects.
 set_json_loads(msgspec.json.decode)
@@ -61,8 +63,10 @@ def connect(  # noqa: PLR0913  # all that a session can be like, each by its nam
         **(_PLANNED_ONCE if hot else {}),
     }
     ready_cryptography()
+    place = make_url(_with_driver(url))
+    given = place.normalized_query.get("options", ())  # of two words for one thing, the later holds
     engine = create_engine(
-        _with_driver(url),
+        place,
         pool_size=pool_size,
         max_overflow=0,
         pool_timeout=pool_timeout_s,
@@ -72,7 +76,7 @@ def connect(  # noqa: PLR0913  # all that a session can be like, each by its nam
             "connect_timeout": 2,
             "prepare_threshold": 0 if hot else 5,
             "application_name": f"longshore-{process}",
-            "options": " ".join(f"-c {name}={value}" for name, value in options.items()),
+            "options": " ".join((*given, *(f"-c {name}={value}" for name, value in options.items()))),
             # An unacknowledged packet ends the connection: without it a black-holed link holds a thread for minutes.
             "tcp_user_timeout": 5_000,
             "keepalives_idle": 5,
@@ -94,6 +98,11 @@ def _log_in_with(silence_s: float | None) -> Callable[..., Session]:
 def _with_driver(url: str) -> str:
     scheme, rest = url.split("://", 1)
     return f"postgresql+psycopg://{rest}" if scheme in {"postgres", "postgresql"} else url
+
+
+def end_within(tx: Connection, seconds: float) -> None:
+    """The transaction ends within this time from now, and its locks with it: past it PostgreSQL ends the session."""
+    tx.execute(_END_WITHIN, {"milliseconds": str(max(1, round(1_000 * seconds)))})
 
 
 def database_clock(tx: Connection) -> datetime:

@@ -81,6 +81,12 @@ class VersionConflict(LongshoreError):
     code = "VERSION_CONFLICT"
 
 
+class PlanExhausted(LongshoreError):
+    """The plan {plan} has room for {most} {resource}, and that many are there."""
+
+    code = "PLAN_EXHAUSTED"
+
+
 class OrderNotCancellable(InvalidState):
     """The order is {state} and cannot be cancelled."""
 
@@ -184,7 +190,7 @@ class TenantSuspended(LongshoreError):
 
 
 class Overloaded(LongshoreError):
-    """Too many requests are waiting; try again shortly with the same Idempotency-Key."""
+    """Too many requests are waiting; try again shortly, with the same Idempotency-Key if it had one."""
 
     code = "OVERLOADED"
 

@@ -1,20 +1,20 @@
 """Every setting of every process, read once from the environment and validated before anything starts.
 
-A leaf: imports nothing of ours. The environment wins over `.longshore/dev.env`, which `longshore up` writes so that the
-command line finds the running development stack. See https://12factor.net/config.
+A leaf: of ours it imports its own rules alone. The environment wins over `.longshore/dev.env`, which `longshore up`
+writes so that the command line finds the running development stack. See https://12factor.net/config.
 """
 
-import base64
 import os
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import timedelta
-from ipaddress import IPv4Network, IPv6Network, ip_network
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
 import msgspec
+
+from ops.setting_rules import CHECKS, read_lifetime, read_networks, read_secret, read_secrets, words
 
 #: Where `longshore up` keeps its data, and tells how to reach what it started.
 DATA = Path(os.environ.get("LONGSHORE_DATA", ".longshore"))
@@ -22,12 +22,8 @@ DEV_ENV = DATA / "dev.env"
 
 #: Never shown, in a log line, a traceback or by `longshore config check`.
 SECRET = frozenset({"secret_key", "jwt_keys", "sentry_dsn"})
-_LIFETIME = re.compile(r"([1-9]\d{0,5})([smhd])")
 _IN_A_FILE = "_FILE"
 _ABSENT = "is not set (start the embedded stack with `make up`, or set it; LONGSHORE_DATA names its folder)"
-_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
-_DSN = re.compile(r"https?://[^:@/\s]+(?::[^@/\s]+)?@[^@\s]+/[0-9]+")
-_ORIGIN = re.compile(r"https?://(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\])(?::[0-9]{1,5})?")
 
 Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
 Positive = Annotated[int, msgspec.Meta(ge=1)]
@@ -87,7 +83,7 @@ class Settings(msgspec.Struct, frozen=True, rename="upper", kw_only=True):
     webhook_allow_http: bool = False
 
     def __post_init__(self) -> None:
-        problems = [f"{name.upper()}: {why}" for name, check in _CHECKS.items() if (why := check(getattr(self, name)))]
+        problems = [f"{name.upper()}: {why}" for name, check in CHECKS.items() if (why := check(getattr(self, name)))]
         if self.environment == "production" and "*" in self.allowed_origins:
             problems.append("CORS_ORIGIN: * admits anybody's page, which production does not")
         if not problems and self.access_lifetime >= self.refresh_lifetime:
@@ -103,19 +99,19 @@ class Settings(msgspec.Struct, frozen=True, rename="upper", kw_only=True):
 
     @property
     def secret_bytes(self) -> bytes:
-        return _secret(self.secret_key)
+        return read_secret(self.secret_key)
 
     @property
     def jwt_seeds(self) -> list[bytes]:
-        return _secrets(self.jwt_keys)
+        return read_secrets(self.jwt_keys)
 
     @property
     def access_lifetime(self) -> timedelta:
-        return _lifetime(self.jwt_expires_in)
+        return read_lifetime(self.jwt_expires_in)
 
     @property
     def refresh_lifetime(self) -> timedelta:
-        return _lifetime(self.jwt_refresh_expires_in)
+        return read_lifetime(self.jwt_refresh_expires_in)
 
     @property
     def rate_limit_window_s(self) -> int:
@@ -123,19 +119,19 @@ class Settings(msgspec.Struct, frozen=True, rename="upper", kw_only=True):
 
     @property
     def proxy_networks(self) -> list[IPv4Network | IPv6Network]:
-        return _networks(self.trusted_proxies)
+        return read_networks(self.trusted_proxies)
 
     @property
     def allowed_networks(self) -> list[IPv4Network | IPv6Network]:
-        return _networks(self.webhook_allow_networks)
+        return read_networks(self.webhook_allow_networks)
 
     @property
     def allowed_origins(self) -> list[str]:
-        return _words(self.cors_origin)
+        return words(self.cors_origin)
 
     @property
     def required_for_readiness(self) -> frozenset[str]:
-        return frozenset(_words(self.ready_requires))
+        return frozenset(words(self.ready_requires))
 
 
 def load_settings(environ: Mapping[str, str] | None = None, dev_env: Path = DEV_ENV) -> Settings:
@@ -196,96 +192,11 @@ def _why(field: msgspec.structs.FieldInfo, value: str | None) -> str:
         msgspec.convert(value, field.type, strict=False)
     except msgspec.ValidationError as error:
         return str(error)
-    check = _CHECKS.get(field.name)
+    check = CHECKS.get(field.name)
     return check(value) if check else ""
-
-
-def _url(*schemes: str) -> Callable[[str], str]:
-    def why(value: str) -> str:
-        try:
-            scheme = urlsplit(value).scheme
-        except ValueError:
-            scheme = ""
-        known = " or ".join(f"{known}://" for known in schemes)
-        return "" if scheme in schemes else f"must be a URL starting with {known}"
-
-    return why
-
-
-def _readable(read: Callable[[str], object]) -> Callable[[str], str]:
-    def why(value: str) -> str:
-        try:
-            read(value)
-        except ValueError as error:
-            return str(error)
-        return ""
-
-    return why
-
-
-def _secret(text: str) -> bytes:
-    try:
-        key = base64.b64decode(text, validate=True)
-    except ValueError:
-        key = b""
-    if len(key) != 32:
-        raise ValueError("must be 32 bytes in base64 (make one with: openssl rand -base64 32)")
-    return key
-
-
-def _secrets(text: str) -> list[bytes]:
-    return [_secret(word) for word in _words(text)]
-
-
-def _lifetime(text: str) -> timedelta:
-    if (found := _LIFETIME.fullmatch(text)) is None:
-        raise ValueError("must be a duration such as 900s, 15m, 1h or 7d")
-    return timedelta(**{_UNITS[found[2]]: int(found[1])})
-
-
-def _networks(text: str) -> list[IPv4Network | IPv6Network]:
-    return [ip_network(word) for word in _words(text)]
-
-
-def _origins(text: str) -> list[str]:
-    wrong = [word for word in _words(text) if word != "*" and not _ORIGIN.fullmatch(word)]
-    if wrong:
-        raise ValueError(f"{', '.join(wrong)}: an origin is scheme://host or scheme://host:port, and no more")
-    return _words(text)
-
-
-def _dsn(text: str) -> str:
-    return "" if not text or _DSN.fullmatch(text) else "must be https://key@host/project, as Sentry shows it"
-
-
-def _dependencies(text: str) -> str:
-    unknown = set(_words(text)) - {"postgresql", "redis"}
-    return f"unknown {', '.join(sorted(unknown))}; postgresql and redis are known" if unknown else ""
 
 
 def _without_credentials(url: str) -> str:
     """Scheme, host, port and path: passwords stand before the host or, with some drivers, in the query."""
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
-
-
-def _words(text: str) -> list[str]:
-    return [word.strip() for word in text.split(",") if word.strip()]
-
-
-#: What a variable must be beyond its type: each check answers why not, or nothing.
-_CHECKS: dict[str, Callable[[str], str]] = {
-    "database_url": _url("postgres", "postgresql"),
-    "redis_url": _url("redis", "rediss", "unix"),
-    "smtp_url": _url("smtp", "smtp+starttls", "smtps"),
-    "reports_url": _url("file", "s3"),
-    "sentry_dsn": _dsn,
-    "ready_requires": _dependencies,
-    "secret_key": _readable(_secret),
-    "jwt_keys": _readable(_secrets),
-    "jwt_expires_in": _readable(_lifetime),
-    "jwt_refresh_expires_in": _readable(_lifetime),
-    "cors_origin": _readable(_origins),
-    "trusted_proxies": _readable(_networks),
-    "webhook_allow_networks": _readable(_networks),
-}

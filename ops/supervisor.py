@@ -102,12 +102,15 @@ class Supervisor:
         return True
 
     def write_pids(self) -> None:
-        """The file says who runs now. It is replaced whole."""
-        with self._pids_lock:
-            pids = {keeper.child.name: pid for keeper in self._keepers if (pid := keeper.pid) is not None}
-            fresh = self._pids_file.with_suffix(".new")
-            fresh.write_text(json.dumps({**self._neighbours(), **pids}, indent=2))
-            fresh.replace(self._pids_file)
+        """The file says who runs now, and is replaced whole; or the log says why not: nobody is left alone for that."""
+        try:
+            with self._pids_lock:
+                pids = {keeper.child.name: pid for keeper in self._keepers if (pid := keeper.pid) is not None}
+                fresh = self._pids_file.with_suffix(".new")
+                fresh.write_text(json.dumps({**self._neighbours(), **pids}, indent=2))
+                fresh.replace(self._pids_file)
+        except OSError as error:
+            self._log.line(SELF, f"{self._pids_file} cannot be written ({error.strerror})")
 
     def _end(self, wave: Sequence["Keeper"], deadline: float) -> float:
         """All of the wave have ended. Answers the deadline of the next wave: now, if somebody is in a hurry."""

@@ -161,10 +161,16 @@ class DoorbellConsumer(Consumer):
         self._count(-1)
 
     def requeue(self, messages: Iterable[MessageProxy]) -> None:
-        """Bells popped but not run go back to the front, so that another process hears them at once."""
+        """Bells popped but not run go back to the front, so that another process hears them at once.
+
+        Those that Redis does not take ring again.
+        """
         for message in messages:
             bell = cast("HeardBell", message)
-            self._broker.redis.lpush(bell.heard_on, bell.data)
+            try:
+                self._broker.redis.lpush(bell.heard_on, bell.data)
+            except RedisError as error:
+                logger.warning("broker.bell_not_returned", error=type(error).__name__)
 
 
 def _is_bare(message: dramatiq.Message[Any]) -> bool:

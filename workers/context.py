@@ -12,7 +12,7 @@ import msgspec
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import SQLAlchemyError
 
-from domain.database import database_time
+from domain.database import database_time, end_within
 from domain.event_types import Event
 from domain.events import Occurrence
 from domain.jobs.attempts import ClaimedJob, hold, report_progress_if_held
@@ -31,6 +31,9 @@ from workers.holdings import Holdings
 from workers.recorder import Outcome, write_outcomes
 
 logger = log(__name__)
+
+#: What a success tells about its lane.
+WENT_WELL = Observation(True)
 
 Args = TypeVar("Args")
 Answer = TypeVar("Answer")
@@ -69,6 +72,7 @@ class JobContext:
         self.max_attempts = job.max_attempts
         self.claim = job.claim
         self.deadline = time.monotonic() + _time_left_s(job, timeout_s)
+        self._ends_at = time.monotonic() + timeout_s
         self.mailer, self.http, self.reports = resources.mailer, resources.http, resources.reports
         self.secret_key = resources.secret_key
         #: What a poller of the job sees, unless the handler returns something.
@@ -150,18 +154,22 @@ class JobContext:
     @cached_property
     def children(self) -> Children:
         """What became of the jobs that this one waited for, when it fired; all 0 when it waited for none."""
-        return children_of(self.connection, self.tenant_id, self.job_id) or Children(0, 0, 0, 0, 0)
+        found = self.at_once(lambda tx: children_of(tx, self.tenant_id, self.job_id))
+        return found or Children(0, 0, 0, 0, 0)
 
     @contextmanager
     def transaction(self) -> Iterator[Connection]:
         """Database effects and the success of the job commit together, or not at all.
 
-        Raises LeaseLost, before any effect, when another worker has taken the job over. Set `ctx.result` inside.
+        Raises LeaseLost, before any effect, when another worker has taken the job over. Set `ctx.result` inside. It
+        ends when the job's time is up, whatever runs in it: nobody could record meanwhile that the job is late.
         """
         with self._resources.engine.begin() as tx:
+            end_within(tx, self._ends_at - time.monotonic())
             if not hold(tx, [self.job]):
                 raise LeaseLost
             yield tx
+            self.seen = self.seen or WENT_WELL
             write_outcomes(tx, [self.outcome(Succeeded(self.result))])
         self.finished = True
         self._resources.announce([self.job_id])
@@ -202,10 +210,13 @@ class BundleJob(msgspec.Struct, Generic[Args]):
 
 
 class BundleContext(Generic[Args]):
-    """A bundle of jobs of one kind for a bulk handler, all of whose effects commit in one transaction."""
+    """A bundle of jobs of one kind for a bulk handler, all of whose effects commit in one transaction.
 
-    def __init__(self, jobs: list[BundleJob[Args]], resources: Resources) -> None:
-        self._jobs, self._resources = jobs, resources
+    `ends_at`, of the monotonic clock, is when their time is up.
+    """
+
+    def __init__(self, jobs: list[BundleJob[Args]], resources: Resources, ends_at: float) -> None:
+        self._jobs, self._resources, self._ends_at = jobs, resources, ends_at
         #: What its transaction has recorded, once that has committed.
         self.outcomes: list[Outcome] = []
         self.committed = False
@@ -214,9 +225,11 @@ class BundleContext(Generic[Args]):
     def transaction(self) -> Iterator[tuple[Connection, list[BundleJob[Args]]]]:
         """The open transaction, and the jobs still held under their claims. Effects and endings commit together.
 
-        Jobs that another worker has taken over are missing from the list; the handler must leave them alone.
+        Jobs that another worker has taken over are missing from the list; the handler must leave them alone. It ends
+        when the jobs' time is up, whatever runs in it.
         """
         with self._resources.engine.begin() as tx:
+            end_within(tx, self._ends_at - time.monotonic())
             held_ids = hold(tx, [mate.job for mate in self._jobs])
             held = [mate for mate in self._jobs if mate.id in held_ids]
             if refused := len(self._jobs) - len(held):
@@ -231,7 +244,8 @@ class BundleContext(Generic[Args]):
 
 
 def _outcome(mate: BundleJob[Any]) -> Outcome:
-    return Outcome(mate.job, finish_of(mate.job, mate.ending, decided(mate.job, mate.ending)))
+    seen = WENT_WELL if isinstance(mate.ending, Succeeded) else None
+    return Outcome(mate.job, finish_of(mate.job, mate.ending, decided(mate.job, mate.ending)), seen)
 
 
 def _time_left_s(job: ClaimedJob, timeout_s: float) -> float:

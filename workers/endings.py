@@ -9,7 +9,7 @@ from domain.jobs.attempts import ClaimedJob
 from domain.jobs.retry_policy import Cancelled as CancelledEnding
 from domain.jobs.retry_policy import DependencyDown, Ending, Errored, Snooze, Snoozed, Succeeded, category_of, ending_of
 from domain.lanes.lane_rules import Observation
-from domain.outages import is_outage
+from domain.outages import is_outage, is_over_time
 from ops.telemetry import JOB_ERRORS, log
 from workers.context import Cancelled, JobContext, LeaseLost
 
@@ -47,12 +47,25 @@ def ending_of_handler(error: BaseException, ctx: JobContext) -> Ending | None:
         return None
     if isinstance(error, Cancelled):
         return CancelledEnding()
-    if isinstance(error, DependencyDown):
-        ctx.seen = Observation(False, down=True)
+    ctx.seen = seen_in(error) or ctx.seen
     if isinstance(error, TimeoutError) and not error.args:
-        JOB_ERRORS.labels(ctx.job.kind, "external").inc()
-        return Errored("TimedOut", "no result in time")
+        return _timed_out(ctx.job)
     return ending_of_job(error, ctx.job)
+
+
+def is_of_all(error: BaseException) -> bool:
+    """Whether each job of a bundle would meet it as well: nothing is won by trying them one by one."""
+    return isinstance(error, DependencyDown) or is_over_time(error) or is_outage(error)
+
+
+def seen_in(error: BaseException) -> Observation | None:
+    """What this exception tells about the job's lane."""
+    return Observation(False, down=True) if isinstance(error, DependencyDown) else None
+
+
+def _timed_out(job: ClaimedJob) -> Errored:
+    JOB_ERRORS.labels(job.kind, "external").inc()
+    return Errored("TimedOut", "no result in time")
 
 
 def ending_of_job(error: BaseException, job: ClaimedJob) -> Ending:
@@ -61,6 +74,8 @@ def ending_of_job(error: BaseException, job: ClaimedJob) -> Ending:
     Unless it happens to this job again and again: then the job is what takes its connection down. What nobody foresaw
     is logged with its stack.
     """
+    if is_over_time(error):
+        return _timed_out(job)
     is_away = is_outage(error)
     if not isinstance(error, Snooze):
         _count(job, error, "external" if is_away else category_of(error))

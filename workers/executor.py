@@ -5,6 +5,7 @@ recorded by itself, as soon as it is known.
 """
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Sequence
 from threading import Lock, Thread
@@ -21,10 +22,9 @@ from domain.jobs.attempts import ClaimedJob, start_if_due
 from domain.jobs.kind import JobKind, UnknownJobKind, find_kind
 from domain.jobs.retry_policy import DeadlineExceeded, Ending, Errored, Snoozed, Succeeded
 from domain.lanes.lane_rules import Observation
-from domain.outages import is_outage
 from ops.telemetry import log
-from workers.context import BundleContext, BundleJob, JobContext, Resources
-from workers.endings import PATIENTLY, ending_of_handler, ending_of_job, tell
+from workers.context import WENT_WELL, BundleContext, BundleJob, JobContext, Resources
+from workers.endings import PATIENTLY, ending_of_handler, ending_of_job, is_of_all, seen_in, tell
 from workers.holdings import Held
 from workers.late_bundles import LateBundles
 from workers.recorder import Recorder, unstorable
@@ -34,9 +34,6 @@ from workers.tally import count_claimed, count_ended
 logger = log(__name__)
 
 _UNKNOWN_TIMEOUT_S = 60.0
-#: How long a thread waits with the bell of a job that was in a crash for another such job to end. Then it leaves the
-#: bell to the thread that runs that one; not later, so that no two threads wait for one job.
-LONE_WAITS_S = 0.9
 _WRITTEN_WITHIN_S = 6.0
 
 
@@ -60,10 +57,7 @@ class Executor:
         if may_be_lone and self._lone.acquire(blocking=False):
             self._run_lone(found)
         elif not self._run_claimed(found) and may_be_lone:
-            if self._lone.acquire(timeout=LONE_WAITS_S):
-                self._run_lone(found)
-            else:
-                self._left.append(found)
+            self._left.append(found)  # for the thread that runs such a job now: this one is free for others
         while self._left and self._lone.acquire(blocking=False):
             self._run_lone(self._left.popleft() if self._left else [])
 
@@ -188,7 +182,7 @@ class Executor:
                 decoded.append((job, kind.decode(job.args)))
             except msgspec.ValidationError as error:
                 self._record(job, Errored("UndecodablePayload", str(error)))
-            except Exception as error:  # noqa: BLE001  # a payload's own check may raise what it likes
+            except BaseException as error:  # noqa: BLE001  # a payload's own check may raise what it likes
                 self._record(job, ending_of_job(error, job))
         return decoded
 
@@ -200,7 +194,7 @@ class Executor:
             case Mode.ASYNC:
                 asyncio.run_coroutine_threadsafe(self._run_all(handler, work, kind.timeout_s), self._loop).result()
             case Mode.BULK:
-                self._run_bulk(handler, work)
+                self._run_bulk(handler, work, kind.timeout_s)
 
     def _run_plain(self, handler: Handler, job: ClaimedJob, args: Any, timeout_s: float) -> None:
         if self.stopping:
@@ -230,36 +224,41 @@ class Executor:
             ending: Ending | None = Succeeded(ctx.result if returned is None else returned)
         except BaseException as error:  # noqa: BLE001  # whatever a handler raises, `sys.exit` included, is its outcome
             ending = ending_of_handler(error, ctx)
+        finally:
+            ctx.close()
         self._conclude(job, ctx, ending)
 
-    def _run_bulk(self, handler: Handler, work: Sequence[tuple[ClaimedJob, Any]]) -> None:
+    def _run_bulk(self, handler: Handler, work: Sequence[tuple[ClaimedJob, Any]], timeout_s: float) -> None:
         if self.stopping:
             return self.hand_back([job for job, _ in work])
         work = [(job, args) for job, args in work if self.holdings.start(job)]
         if not work:
             return None
         try:
-            self._run_bundle_transaction(handler, work)
+            self._run_bundle_transaction(handler, work, time.monotonic() + timeout_s)
         except BaseException as error:  # noqa: BLE001  # as above
-            if len(work) > 1 and not is_outage(error):
+            if len(work) > 1 and not is_of_all(error):
                 logger.warning("bundle.split", kind=work[0][0].kind, jobs=len(work), error=type(error).__name__)
                 for job, args in work:  # one of them is to blame: by itself it fails by itself
-                    self._run_bulk(handler, [(job, args)])
+                    self._run_bulk(handler, [(job, args)], timeout_s)
             else:
                 for job, _ in work:
-                    self._record(job, ending_of_job(error, job))
+                    self._record(job, ending_of_job(error, job), seen_in(error))
         return None
 
-    def _run_bundle_transaction(self, handler: Handler, work: Sequence[tuple[ClaimedJob, Any]]) -> None:
-        bundle = PATIENTLY(self._try_bundle, handler, work)
+    def _run_bundle_transaction(self, handler: Handler, work: Sequence[tuple[ClaimedJob, Any]], ends_at: float) -> None:
+        bundle = PATIENTLY(self._try_bundle, handler, work, ends_at)
         if not bundle.committed:
             raise RuntimeError("a bulk handler ends its jobs in bundle.transaction(), and lets its errors pass")
         self.holdings.forget(outcome.job for outcome in bundle.outcomes)
         self.holdings.lose(job for job, _ in work)  # those that were held no more
         count_ended([(outcome.job, outcome.finish.outcome) for outcome in bundle.outcomes])
 
-    def _try_bundle(self, handler: Handler, work: Sequence[tuple[ClaimedJob, Any]]) -> BundleContext[Any]:
-        bundle: BundleContext[Any] = BundleContext([BundleJob(job, args) for job, args in work], self._resources)
+    def _try_bundle(
+        self, handler: Handler, work: Sequence[tuple[ClaimedJob, Any]], ends_at: float
+    ) -> BundleContext[Any]:
+        jobs = [BundleJob(job, args) for job, args in work]
+        bundle: BundleContext[Any] = BundleContext(jobs, self._resources, ends_at)
         handler.run(bundle)
         return bundle
 
@@ -271,7 +270,7 @@ class Executor:
         elif ending is None:
             self.holdings.lose([job])
         elif self.holdings.decide(job):
-            ctx.seen = ctx.seen or Observation(True if isinstance(ending, Succeeded) else None)
+            ctx.seen = ctx.seen or (WENT_WELL if isinstance(ending, Succeeded) else Observation(None))
             self._put(ctx, ending)
 
     def _record(self, job: ClaimedJob, ending: Ending, seen: Observation | None = None) -> bool:

@@ -25,6 +25,7 @@ from domain.jobs.groups import Family, enqueue_families
 from domain.jobs.retry_policy import Errored
 from domain.lanes.lane_rules import Observation
 from domain.lanes.lanes import move_lanes
+from domain.outages import is_locked
 from domain.stored_json import TooLarge
 from ops.telemetry import FINISHES_REFUSED, log
 from workers.holdings import Holdings
@@ -33,6 +34,8 @@ from workers.tally import count_ended
 logger = log(__name__)
 
 MOST_AT_ONCE = 1_000
+#: What the data of an event or of a lane may raise before PostgreSQL sees it.
+_OF_THE_DATA = (TypeError, ValueError, ArithmeticError, RecursionError)
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -94,16 +97,28 @@ class Recorder:
             try:
                 with self._engine.begin() as tx:
                     finished = write_outcomes(tx, batch)
-            except (DBAPIError, PoolTimeout, TypeError, ValueError) as error:
+            except (DBAPIError, PoolTimeout, *_OF_THE_DATA) as error:
                 if _is_of_the_data(error):
                     logger.warning("recorder.bad_data", jobs=len(batch), error=_name(error))
                     self._write_otherwise(batch, error)
+                    return
+                if is_locked(error):
+                    logger.warning("recorder.locked", jobs=len(batch))
+                    self._write_around(batch)
                     return
                 logger.warning("recorder.waiting", jobs=len(batch), error=_name(error))
                 time.sleep(0.2)
             else:
                 self._done(batch, finished)
                 return
+
+    def _write_around(self, batch: Sequence[Outcome]) -> None:
+        """The job whose row somebody holds waits for that by itself: its turn comes again after the others."""
+        if len(batch) == 1:
+            self._queue.put(batch[0])
+        else:
+            for outcome in batch:
+                self._write([outcome])
 
     def _write_otherwise(self, batch: Sequence[Outcome], error: Exception) -> None:
         if len(batch) == 1:
@@ -122,9 +137,9 @@ class Recorder:
             self._holdings.lose([outcome.job])  # the lease runs out and the rescuer takes over
 
     def _done(self, batch: Sequence[Outcome], finished: Sequence[FinishedJob]) -> None:
-        written = {job.id for job in finished}
-        self._holdings.forget(outcome.job for outcome in batch if outcome.job.id in written)
-        self._holdings.lose(outcome.job for outcome in batch if outcome.job.id not in written)
+        written = {(job.id, job.claim) for job in finished}
+        self._holdings.forget(one.job for one in batch if (one.job.id, one.job.claim) in written)
+        self._holdings.lose(one.job for one in batch if (one.job.id, one.job.claim) not in written)
         count_ended([(outcome.job, outcome.finish.outcome) for outcome in batch])
         parents = {job.parent_id for job in finished if job.parent_id}
         self._announce([*(job.id for job in finished), *parents])
@@ -141,7 +156,7 @@ def _is_of_the_data(error: Exception) -> bool:
         # Class 54: more than PostgreSQL can take, which psycopg counts among the errors of its operation.
         limit_exceeded = str(getattr(error.orig, "sqlstate", None)).startswith("54")
         return limit_exceeded or isinstance(error, DataError | IntegrityError)
-    return isinstance(error, TypeError | ValueError)  # an event's own data
+    return isinstance(error, _OF_THE_DATA)
 
 
 def unstorable(error: Exception) -> Errored:
@@ -157,9 +172,10 @@ def _name(error: Exception) -> str:
 def write_outcomes(tx: Connection, batch: Sequence[Outcome]) -> list[FinishedJob]:
     """The ended attempts and what follows from them, in the caller's transaction. From a refused finish nothing."""
     finished = settle(tx, [outcome.finish for outcome in batch])
-    written = {job.id for job in finished}
-    publish(tx, [event for outcome in batch if outcome.job.id in written for event in outcome.occurrences])
-    enqueue_families(tx, [family for outcome in batch if outcome.job.id in written for family in outcome.families])
+    keys = {(job.id, job.claim) for job in finished}  # of several claims of one job only one was held
+    written = [outcome for outcome in batch if (outcome.job.id, outcome.job.claim) in keys]
+    publish(tx, [event for outcome in written for event in outcome.occurrences])
+    enqueue_families(tx, [family for outcome in written for family in outcome.families])
     seen: dict[str, list[Observation]] = {}
     for outcome in batch:
         if outcome.job.lane is not None:

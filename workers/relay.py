@@ -34,6 +34,8 @@ SHORT_PAUSE_S = 0.002
 #: Between the jobs of a hint and the pass that follows: the workers' claims go first.
 AFTER_HINT_S = 0.003
 _CONTROLS_EVERY_S = 0.25
+#: Whoever is told what is due shall not wait for the controls to be read; but hints may come without end.
+_CONTROLS_AT_LATEST_S = 1.0
 _TRACED_ROWS = 10
 
 
@@ -96,8 +98,7 @@ class Relay:
         if self._flows is None:
             self._flows = FlowRinger(self._leadership.connection, self._redis)
         hint, self._hint = self._hint, None
-        if hint is None:  # who is told what is due shall not wait for this: a pass follows every hint
-            self._read_controls()
+        self._read_controls(_CONTROLS_EVERY_S if hint is None else _CONTROLS_AT_LATEST_S)
         limits = Limits(self._controls, self._buckets, time.monotonic())
         hinted = self._flows.ring_hinted(hint, limits) if hint else []
         self._untold += hinted
@@ -114,9 +115,9 @@ class Relay:
             logger.info("outbox.rung", rows=len(told), request_ids=self._request_ids(told))
         return len(rung)
 
-    def _read_controls(self) -> None:
+    def _read_controls(self, every_s: float) -> None:
         now = time.monotonic()
-        if now - self._controls_read_at > _CONTROLS_EVERY_S:
+        if now - self._controls_read_at > every_s:
             self._controls, self._controls_read_at = read_controls(self._leadership.connection), now
 
     def _request_ids(self, rung: Sequence[str]) -> list[str]:

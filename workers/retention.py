@@ -28,6 +28,7 @@ from domain.record_retention import (
     past_at,
 )
 from domain.tenants.expired import delete_expired
+from domain.webhooks.deletion import deleted_endpoints, end_deleted_endpoint
 
 #: The lock was not to be had in time, or was part of a deadlock: somebody uses the table, and a later pass tries again.
 _BUSY = {"55P03", "40P01"}
@@ -39,7 +40,7 @@ BATCH = 1_000
 class Retained(msgspec.Struct, rename="camel"):
     """What one pass did. `postponed` could not be locked at once; too much is alive in what was `kept`.
 
-    `tokens_deleted`: of people who log in, and the failures of those who do not.
+    `expired_deleted`: tokens of people who log in, and failures of those who do not; the log masks a name with "token".
     """
 
     cutoff: datetime
@@ -53,7 +54,8 @@ class Retained(msgspec.Struct, rename="camel"):
     dead_letters_deleted: int = 0
     events_deleted: int = 0
     deliveries_deleted: int = 0
-    tokens_deleted: int = 0
+    expired_deleted: int = 0
+    endpoints_deleted: int = 0
 
     def facts(self) -> dict[str, object]:
         """Its fields, for a log line."""
@@ -96,7 +98,8 @@ def retain(engine: Engine, days: int) -> Retained:
         done.results_forgotten += _forget(engine, hour, now)
     _retain_records(engine, done)
     while deleted := _delete_expired(engine):
-        done.tokens_deleted += deleted
+        done.expired_deleted += deleted
+    done.endpoints_deleted = _end_deleted_endpoints(engine)
     return done
 
 
@@ -106,12 +109,12 @@ def foresee(engine: Engine, days: int) -> Outlook:
         now = database_clock(tx)
         cutoff = now - timedelta(days=days)
         old_weeks = retention.old_weeks(tx, cutoff)
-        weeks = [(old.name, retention.contents_of(tx, old, cutoff)) for old in old_weeks]
+        held = {old: retention.contents_of(tx, old, cutoff) for old in old_weeks}
+        kept = {old.week for old in old_weeks if old.attached and held[old].staying_jobs > retention.MOST_MOVED}
         strays, stale = retention.count_expired_strays(tx, cutoff), results.count_expired_results(tx, now)
-        letters, events = count_leaving(tx, past_at(tx, cutoff, [old.week for old in old_weeks]))
-    return Outlook(
-        cutoff, [Preview(name, held.rows, held.staying) for name, held in weeks], strays, stale, letters, events
-    )
+        letters, events = count_leaving(tx, past_at(tx, cutoff, {old.week for old in old_weeks} - kept))
+    previews = [Preview(old.name, one.rows, one.rows if old.week in kept else one.staying) for old, one in held.items()]
+    return Outlook(cutoff, previews, strays, stale, letters, events)
 
 
 def _retain_week(engine: Engine, old: OldWeek, done: Retained) -> None:
@@ -165,6 +168,21 @@ def _delete_strays(engine: Engine, cutoff: datetime) -> int:
 def _delete_expired(engine: Engine) -> int:
     with engine.begin() as tx:
         return delete_expired(tx, BATCH)
+
+
+def _end_deleted_endpoints(engine: Engine) -> int:
+    """With all that hung on them when their owners deleted them."""
+    with engine.begin() as tx:
+        deleted = deleted_endpoints(tx)
+    for tenant_id, endpoint_id in deleted:
+        while not _is_ended(engine, tenant_id, endpoint_id):
+            pass
+    return len(deleted)
+
+
+def _is_ended(engine: Engine, tenant_id: UUID, endpoint_id: UUID) -> bool:
+    with engine.begin() as tx:
+        return end_deleted_endpoint(tx, tenant_id, endpoint_id, BATCH)
 
 
 def _retain_records(engine: Engine, done: Retained) -> None:

@@ -34,9 +34,11 @@ def run_worker(settings: Settings, queues: list[str]) -> None:
     if missing := sorted(kind.name for kind in KINDS.values() if kind.queue in queues and kind.name not in HANDLERS):
         sys.exit(f"no handler in workers/handlers does {', '.join(missing)}: its jobs would die here")
     threads = settings.worker_threads
-    # Two per thread (a handler may read beside its transaction), the vitals', a health probe's.
     connect_as = partial(connect, settings.database_url, process="worker", role=WORKER.name, pool_timeout_s=30.0)
-    engine = connect_as(pool_size=2 * threads + 2)
+    # Two per thread (a handler may read beside its transaction), a health probe's.
+    engine = connect_as(pool_size=2 * threads + 1)
+    # What proves that the process lives waits for no handler.
+    own = connect_as(pool_size=1)
     # One claim per thread, and the recorder's.
     hot = connect_as(pool_size=threads + 1, hot=True)
     redis = connect_redis(settings.redis_url)
@@ -45,7 +47,7 @@ def run_worker(settings: Settings, queues: list[str]) -> None:
         resources = _resources(settings, engine, redis, announcer)
         recorder = Recorder(hot, resources.holdings, resources.ring, resources.announce)
         executor = Executor(resources, recorder, life.process.id, claims=hot)
-        vitals = Vitals(engine, life.process, executor, threads, life.leave)
+        vitals = Vitals(own, life.process, executor, threads, life.leave)
         broker = DoorbellBroker(redis, queues)
         consumers = _consume(broker, executor, threads)
         announcer.start()

@@ -26,7 +26,9 @@ UNDECIDED = "ORDER_ACCEPTED"
 _LOCK_ORDERS = text(
     """
     SELECT id, tenant_id, status, currency, total, version FROM orders
-     WHERE id = ANY(CAST(:ids AS uuid[])) ORDER BY id FOR UPDATE
+     WHERE id = ANY(CAST(:ids AS uuid[]))
+       AND (id, tenant_id) IN (SELECT * FROM unnest(CAST(:ids AS uuid[]), CAST(:tenants AS uuid[])))
+     ORDER BY id FOR UPDATE
     """
 )
 _LINES = text(
@@ -66,11 +68,17 @@ class _Hold(msgspec.Struct, frozen=True):
 Results = dict[UUID, dict[str, Any]]
 
 
-def reserve(tx: Connection, job_of: Mapping[UUID, UUID], trace_of: Mapping[UUID, dict[str, str] | None]) -> Results:
+def reserve(
+    tx: Connection,
+    job_of: Mapping[UUID, UUID],
+    tenant_of: Mapping[UUID, UUID],
+    trace_of: Mapping[UUID, dict[str, str] | None],
+) -> Results:
     """Each undecided order of `job_of` (order id -> job id) is confirmed with stock reserved for all its lines, or
-    rejected with nothing reserved; its events are published. An order decided before is left as it is.
+    rejected with nothing reserved; its events are published. An order decided before is left as it is, and one that is
+    not its job's tenant's (`tenant_of`) is not there.
     """
-    orders = {row.id: row for row in tx.execute(_LOCK_ORDERS, {"ids": list(job_of)})}
+    orders = {row.id: row for row in _lock_orders(tx, job_of, tenant_of)}
     undecided = [row for row in orders.values() if row.status in {"accepted", "failed"}]
     lines = _lines_of(tx, undecided)
     demands = [
@@ -87,24 +95,35 @@ def reserve(tx: Connection, job_of: Mapping[UUID, UUID], trace_of: Mapping[UUID,
     return results | {allocation.order_id: _result(allocation) for allocation in allocations}
 
 
-def release(tx: Connection, job_of: Mapping[UUID, UUID], trace_of: Mapping[UUID, dict[str, str] | None]) -> Results:
+def release(
+    tx: Connection,
+    job_of: Mapping[UUID, UUID],
+    tenant_of: Mapping[UUID, UUID],
+    trace_of: Mapping[UUID, dict[str, str] | None],
+) -> Results:
     """Each confirmed order is cancelled and what it held is free. An undecided order answers UNDECIDED.
 
     A failed order is cancelled too, so that a replay of its reservation does not confirm what was cancelled before.
     """
     ends = {"confirmed", "failed"}
-    return _end(tx, job_of, trace_of, ends=ends, state="released", status="cancelled", event=OrderCancelled)
+    return _end(tx, job_of, tenant_of, trace_of, ends=ends, state="released", status="cancelled", event=OrderCancelled)
 
 
-def ship(tx: Connection, job_of: Mapping[UUID, UUID], trace_of: Mapping[UUID, dict[str, str] | None]) -> Results:
-    """Each confirmed order is completed and what it held has left the shelf."""
-    ends = {"confirmed"}
-    return _end(tx, job_of, trace_of, ends=ends, state="shipped", status="completed", event=OrderCompleted)
-
-
-def _end(
+def ship(
     tx: Connection,
     job_of: Mapping[UUID, UUID],
+    tenant_of: Mapping[UUID, UUID],
+    trace_of: Mapping[UUID, dict[str, str] | None],
+) -> Results:
+    """Each confirmed order is completed and what it held has left the shelf."""
+    ends = {"confirmed"}
+    return _end(tx, job_of, tenant_of, trace_of, ends=ends, state="shipped", status="completed", event=OrderCompleted)
+
+
+def _end(  # noqa: PLR0913  # three sorts of orders end alike
+    tx: Connection,
+    job_of: Mapping[UUID, UUID],
+    tenant_of: Mapping[UUID, UUID],
     trace_of: Mapping[UUID, dict[str, str] | None],
     *,
     ends: set[str],
@@ -112,7 +131,7 @@ def _end(
     status: str,
     event: type[OrderCancelled] | type[OrderCompleted],
 ) -> Results:
-    orders = list(tx.execute(_LOCK_ORDERS, {"ids": list(job_of)}))
+    orders = _lock_orders(tx, job_of, tenant_of)
     ended = [order for order in orders if order.status in ends]
     _end_holds(tx, [order.id for order in ended], state, job_of)
     _set_status(tx, [(order.id, status, None) for order in ended])
@@ -123,6 +142,11 @@ def _end(
     publish(tx, occurrences)
     decided = {order.id: {"code": f"ORDER_{order.status.upper()}"} for order in orders}
     return decided | {order.id: {"code": f"ORDER_{status.upper()}"} for order in ended}
+
+
+def _lock_orders(tx: Connection, job_of: Mapping[UUID, UUID], tenant_of: Mapping[UUID, UUID]) -> Sequence[Row[Any]]:
+    bounds = {"ids": list(job_of), "tenants": [tenant_of[order_id] for order_id in job_of]}
+    return tx.execute(_LOCK_ORDERS, bounds).all()
 
 
 def _end_holds(tx: Connection, order_ids: list[UUID], state: str, job_of: Mapping[UUID, UUID]) -> None:
@@ -203,11 +227,11 @@ def _reservation_events(
             if allocation.short is None
             else OrderRejected(order_id=order.id, reason=OUT_OF_STOCK, sku=allocation.short)
         )
-        # A replay after order.failed finds a higher version: its creation was published before.
-        told = [(order.version, OrderCreated(**facts))] if order.status == "accepted" else []
+        # A replay after order.failed tells of the creation too: nobody has heard of it, and its number is still free.
+        created = order.version - 1 if order.status == "failed" else order.version
         occurrences += [
             Occurrence(order.tenant_id, order.id, sequence, event, trace_of.get(order.id))
-            for sequence, event in [*told, (order.version + 1, decision)]
+            for sequence, event in [(created, OrderCreated(**facts)), (order.version + 1, decision)]
         ]
     return occurrences
 

@@ -122,6 +122,22 @@ def hold(tx: Connection, jobs: Sequence[ClaimedJob]) -> set[UUID]:
     return set(tx.execute(within(_HOLD, ids), {"ids": ids, "claims": [job.claim for job in jobs]}).scalars())
 
 
+_SINCE = """
+    SELECT coalesce(min(started_at), :started_at) FROM attempts
+     WHERE job_id = :id AND job_id {weeks} AND number = :number
+    """
+
+
+def tried_since(tx: Connection, job: ClaimedJob) -> datetime:
+    """When the attempt that the job is in began, with all that was snoozed or handed back since and did not count.
+
+    A replay and a retry begin a new one.
+    """
+    bounds = {"id": job.id, "number": job.attempt, "started_at": job.started_at}
+    since: datetime = tx.execute(within(_SINCE, [job.id]), bounds).scalar_one()
+    return since
+
+
 _RENEW = text(
     """
     WITH ended AS (DELETE FROM leases WHERE id = ANY(CAST(:ended AS uuid[])) AND worker_id = :worker_id)

@@ -16,9 +16,9 @@ _CANCEL_WAITING = """
         UPDATE jobs SET state = 'cancelled', version = version + 1, finished_at = clock_timestamp(),
                cancel_requested_at = clock_timestamp()
          WHERE id = :id AND id {weeks} AND tenant_id = :tenant_id AND state IN ('scheduled', 'queued', 'retrying')
-     RETURNING id, tenant_id, kind, queue, state, order_id, parent_id, unique_key),
+     RETURNING id, claim, tenant_id, kind, queue, state, order_id, parent_id, unique_key),
     gone AS (DELETE FROM outbox USING cancelled WHERE outbox.job_id = cancelled.id)
-    SELECT id, tenant_id, kind, queue, state, order_id, 'cancelled', parent_id, unique_key FROM cancelled
+    SELECT id, claim, tenant_id, kind, queue, state, order_id, 'cancelled', parent_id, unique_key FROM cancelled
     """
 
 _ASK_RUNNING = """

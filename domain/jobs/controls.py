@@ -3,14 +3,17 @@
 The relay reads them several times a second; what was rung a moment before still runs.
 """
 
+from collections.abc import Mapping
 from typing import Literal
 from uuid import UUID
 
 import msgspec
 from sqlalchemy import Connection, text
+from sqlalchemy.dialects.postgresql import insert as upsert
 
 from domain.audit import record_act
 from domain.jobs.attempts import RUNNING_JOBS
+from domain.tables.outbox import controls
 
 Scope = Literal["queue", "kind", "tenant"]
 
@@ -45,14 +48,7 @@ _PAUSE = text(
     """
 )
 _RESUME = text("UPDATE controls SET paused_at = NULL WHERE scope = :scope AND name = :name")
-_LIMIT = text(
-    """
-    INSERT INTO controls (scope, name, max_in_flight, max_in_flight_per_tenant, starts_per_second)
-    VALUES (:scope, :name, :max_in_flight, :max_in_flight_per_tenant, :starts_per_second)
-        ON CONFLICT (scope, name) DO UPDATE SET max_in_flight = excluded.max_in_flight,
-           max_in_flight_per_tenant = excluded.max_in_flight_per_tenant, starts_per_second = excluded.starts_per_second
-    """
-)
+_LIMITS = (controls.c.max_in_flight, controls.c.max_in_flight_per_tenant, controls.c.starts_per_second)
 _FORGET = text(
     """
     DELETE FROM controls WHERE paused_at IS NULL AND max_in_flight IS NULL AND max_in_flight_per_tenant IS NULL
@@ -79,13 +75,15 @@ def resume(tx: Connection, scope: Scope, name: str, by: str, reason: str | None 
     record_act(tx, None, by, f"{scope}.resumed", name, reason)
 
 
-def limit(tx: Connection, wanted: Control, by: str, reason: str | None = None) -> None:
-    """The limits of this queue or kind are these; None lifts one. Whether it is paused stays."""
-    columns = ("max_in_flight", "max_in_flight_per_tenant", "starts_per_second")
-    limits = {column: getattr(wanted, column) for column in columns}
-    tx.execute(_LIMIT, {"scope": wanted.scope, "name": wanted.name, **limits})
+def limit(
+    tx: Connection, scope: Scope, name: str, changes: Mapping[str, float | None], by: str, reason: str | None = None
+) -> None:
+    """These limits of this queue or kind hold; None lifts one. Those not named stay, and so does a pause."""
+    limited = upsert(controls).values(scope=scope, name=name, **changes)
+    limited = limited.on_conflict_do_update(index_elements=["scope", "name"], set_=changes)
+    limits = tx.execute(limited.returning(*_LIMITS)).one()
     tx.execute(_FORGET)
-    record_act(tx, None, by, f"{wanted.scope}.limited", wanted.name, reason, limits)
+    record_act(tx, None, by, f"{scope}.limited", name, reason, limits._asdict())
 
 
 _IN_FLIGHT = text(

@@ -33,6 +33,11 @@ class DeadLetterFilter(msgspec.Struct, frozen=True):
     resolved: bool | None = False
     tenant_id: UUID | None = None
 
+    @property
+    def narrows(self) -> bool:
+        """Whether it asks for more than a resolution and whose they are."""
+        return any(given is not None for given in (self.kind, self.fingerprint, self.since))
+
 
 def find_dead_letters(tx: Connection, wanted: DeadLetterFilter, stretch: Stretch = Stretch(100)) -> list[Row[Any]]:  # noqa: B008  # a value
     """A stretch of the dead letters that match, by id."""
@@ -63,13 +68,13 @@ def group_dead_letters(tx: Connection, wanted: DeadLetterFilter, limit: int = 10
 
 
 def _matching(query: Select[Any], wanted: DeadLetterFilter) -> Select[Any]:
-    if wanted.tenant_id:
+    if wanted.tenant_id is not None:
         query = query.where(dead_letters.c.tenant_id == wanted.tenant_id)
-    if wanted.kind:
+    if wanted.kind is not None:
         query = query.where(dead_letters.c.kind == wanted.kind)
-    if wanted.fingerprint:
+    if wanted.fingerprint is not None:
         query = query.where(dead_letters.c.fingerprint == wanted.fingerprint)
-    if wanted.since:
+    if wanted.since is not None:
         query = query.where(dead_letters.c.died_at >= wanted.since)
     if wanted.resolved is not None:
         resolution = dead_letters.c.resolution
@@ -129,7 +134,7 @@ def replay_if_open(tx: Connection, dead_letter_id: UUID, by: str, reason: str | 
     allowance = kind.retry.max_attempts if kind else 1
     job_id = tx.execute(_REVIVE, {"job_id": letter.job_id, "allowance": allowance}).scalar()
     if job_id is None:
-        job_id = _enqueue_copy(tx, letter, letter.snapshot["args"])
+        job_id = _enqueue_copy(tx, letter, letter.snapshot["args"], _uuid(letter.snapshot["orderId"]))
     elif key := _key_of(letter):
         _refuse_twin(take_keys(tx, [key]).get(job_id))
     _count(tx, letter, REPLAYED)
@@ -147,10 +152,12 @@ def replay_edited_if_open(
     """
     letter = _lock_open(tx, dead_letter_id)
     try:
-        find_kind(letter.kind).decode(args)
+        payload = find_kind(letter.kind).decode(args)
     except msgspec.ValidationError as error:
         raise BodyInvalid(violations=[Violation("args", str(error))]) from error
-    job_id = _enqueue_copy(tx, letter, args)
+    named = getattr(payload, "order_id", None)  # a kind may call by this name what is no order of ours
+    order_id = named if isinstance(named, UUID) else _uuid(letter.snapshot["orderId"])
+    job_id = _enqueue_copy(tx, letter, args, order_id)
     _count(tx, letter, REPLAYED)
     _resolve(tx, letter, "edited", by, reason, job_id, args=args)
     return job_id
@@ -172,7 +179,7 @@ def _lock_open(tx: Connection, dead_letter_id: UUID) -> Row[Any]:
     return letter
 
 
-def _enqueue_copy(tx: Connection, letter: Row[Any], args: dict[str, Any]) -> UUID:
+def _enqueue_copy(tx: Connection, letter: Row[Any], args: dict[str, Any], order_id: UUID | None) -> UUID:
     snapshot = letter.snapshot
     job = NewJob(
         id=new_id(),
@@ -182,7 +189,7 @@ def _enqueue_copy(tx: Connection, letter: Row[Any], args: dict[str, Any]) -> UUI
         args=msgspec.json.encode(args).decode(),
         max_attempts=snapshot["maxAttempts"],
         priority=snapshot["priority"],
-        order_id=_uuid(args.get("order_id") or snapshot["orderId"]),
+        order_id=order_id,
         event_id=_uuid(snapshot["eventId"]),
         parent_id=_group_of(tx, letter) or letter.job_id,
         lane=snapshot["lane"],

@@ -54,6 +54,7 @@ class FinishedJob(msgspec.Struct, frozen=True):
     """A job whose finish was written. A job missing from the answer had been taken over: its finish was refused."""
 
     id: UUID
+    claim: int
     tenant_id: UUID
     kind: str
     queue: str
@@ -175,7 +176,7 @@ _FINISH = """
         SELECT id, claim, number, worker_id, started_at, clock_timestamp(), outcome, error_class, error_message,
                fingerprint, CAST(detail AS jsonb)
           FROM finished)
-    SELECT id, tenant_id, kind, queue, state, order_id, outcome, parent_id, unique_key FROM finished
+    SELECT id, claim, tenant_id, kind, queue, state, order_id, outcome, parent_id, unique_key FROM finished
     """
 
 
@@ -226,7 +227,7 @@ def _succeed(tx: Connection, claim: int, finishes: Sequence[Finish]) -> list[Fin
 def _succeeded(job: ClaimedJob, unique_key: str | None) -> FinishedJob:
     state = outcome = "succeeded"
     return FinishedJob(
-        job.id, job.tenant_id, job.kind, job.queue, state, job.order_id, outcome, job.parent_id, unique_key
+        job.id, job.claim, job.tenant_id, job.kind, job.queue, state, job.order_id, outcome, job.parent_id, unique_key
     )
 
 

@@ -164,9 +164,9 @@ _GIVE_UP = """
                cancel_requested_at = clock_timestamp()
          WHERE id = ANY(CAST(:ids AS uuid[])) AND id {weeks}
            AND state = 'scheduled' AND due_at = :never
-     RETURNING id, tenant_id, kind, queue, state, order_id, parent_id, unique_key),
+     RETURNING id, claim, tenant_id, kind, queue, state, order_id, parent_id, unique_key),
     gone AS (DELETE FROM outbox USING cancelled WHERE outbox.job_id = cancelled.id)
-    SELECT id, tenant_id, kind, queue, state, order_id, 'cancelled', parent_id, unique_key FROM cancelled
+    SELECT id, claim, tenant_id, kind, queue, state, order_id, 'cancelled', parent_id, unique_key FROM cancelled
     """
 
 

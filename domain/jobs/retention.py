@@ -42,10 +42,11 @@ class OldWeek(msgspec.Struct, frozen=True):
 
 
 class Contents(msgspec.Struct, frozen=True):
-    """How many rows a partition holds, and how many of them stay."""
+    """How many rows a partition holds, how many of them stay, and of how many jobs those are."""
 
     rows: int
     staying: int
+    staying_jobs: int
 
 
 def take_turn(tx: Connection) -> bool:
@@ -60,10 +61,11 @@ def old_weeks(tx: Connection, cutoff: datetime) -> list[OldWeek]:
     return sorted(over, key=lambda old: (old.week, list(PARTITIONED).index(old.table)))
 
 
-# Which rows of a partition stay. Attempts follow their jobs, which have left or moved by the time it is asked.
+# Which rows of a partition stay: jobs that are alive or young, and their attempts, whether they have moved or will.
 _STAYS = {
     "jobs": "(part.finished_at IS NULL OR part.finished_at >= :cutoff)",
-    "attempts": "part.job_id IN (SELECT id FROM jobs WHERE id >= :lowest AND id < :beyond)",
+    "attempts": """part.job_id IN (SELECT id FROM jobs WHERE id >= :lowest AND id < :beyond
+                                    AND (finished_at IS NULL OR finished_at >= :cutoff))""",
 }
 
 
@@ -75,7 +77,11 @@ def is_its_turn(tx: Connection, old: OldWeek) -> bool:
 
 def contents_of(tx: Connection, old: OldWeek, cutoff: datetime) -> Contents:
     """Counted, row by row: for people who ask before they drop."""
-    count = f"SELECT count(*), count(*) FILTER (WHERE {_STAYS[old.table]}) FROM {old.name} AS part"  # noqa: S608  # constants of ours
+    key, stays = PARTITIONED[old.table], _STAYS[old.table]
+    count = f"""
+        SELECT count(*), count(*) FILTER (WHERE {stays}), count(DISTINCT {key}) FILTER (WHERE {stays})
+          FROM {old.name} AS part
+    """  # noqa: S608  # constants of ours
     return Contents(*tx.execute(text(count), {"cutoff": cutoff, **old.bounds}).one())
 
 

@@ -1,7 +1,8 @@
 """What deliveries tell about an outside dependency, and what that means for its lane. Pure.
 
-A lane that keeps failing is parked: its jobs wait without being tried, and one probe at a time finds out when it is
-back. A slow lane keeps less room, so that it never holds the workers of the healthy ones.
+A lane that keeps failing, or asks for a pause, is parked: its jobs wait without being tried. Once its time is up, one
+probe at a time finds out whether it is back. A slow lane keeps less room, so that it never holds the workers of the
+healthy ones.
 """
 
 from datetime import datetime, timedelta
@@ -40,13 +41,14 @@ def observed(lane: Lane, seen: Observation, now: datetime) -> Lane:
     if lane.state == "disabled" or (seen.ok is None and seen.park_s is None and not seen.down):
         return lane
     latency_ms = lane.latency_ms if seen.latency_ms is None else _mean(lane.latency_ms, seen.latency_ms)
-    # Nothing is tried before its time: whoever fails until then was under way, and tells what is known already.
+    # Nothing is tried before its time: who ends until then was under way, and neither prolongs the wait nor ends it.
     is_known = lane.parked_until is not None and now < lane.parked_until
     failures = 0 if seen.ok else lane.failures + (not is_known)
     if seen.park_s is not None:
-        return Lane("parked", now + timedelta(seconds=seen.park_s), failures, latency_ms)
+        asked = now + timedelta(seconds=seen.park_s)
+        return Lane("parked", max(asked, lane.parked_until or asked), failures, latency_ms)
     is_away = seen.down or failures >= FAILURES_TO_PARK
-    if lane.state == "parked" and not seen.ok and (is_known or not is_away):
+    if lane.state == "parked" and (is_known or not (seen.ok or is_away)):
         return Lane("parked", lane.parked_until, failures, latency_ms)
     if is_away:
         return Lane("parked", now + timedelta(seconds=park_s(failures)), failures, latency_ms)

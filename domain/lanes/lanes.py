@@ -16,10 +16,10 @@ SMTP_ROOM = 500
 
 _OPEN = text("INSERT INTO lanes (name, queue, room) VALUES (:name, :queue, :room) ON CONFLICT (name) DO NOTHING")
 _CLOSE = text("UPDATE lanes SET state = 'disabled', parked_until = NULL WHERE name = :name")
-_REOPEN = text(
+_RENEW = text(
     """
     UPDATE lanes SET state = 'healthy', parked_until = NULL, failures = 0, latency_ms = 0, room = :room
-     WHERE name = :name AND state = 'disabled'
+     WHERE name = :name AND (state = 'disabled') = :is_disabled
     """
 )
 _DROP = text("DELETE FROM lanes WHERE name = :name")
@@ -66,7 +66,12 @@ def disable_lane(tx: Connection, name: str) -> None:
 
 def reopen_lane(tx: Connection, name: str, room: int = FULL_ROOM) -> None:
     """A lane that was disabled is as a new one: what waits in it is due as before. Any other stays as it is."""
-    tx.execute(_REOPEN, {"name": name, "room": room})
+    tx.execute(_RENEW, {"name": name, "room": room, "is_disabled": True})
+
+
+def renew_lane(tx: Connection, name: str, room: int = FULL_ROOM) -> None:
+    """The dependency is another one now: its lane is as a new one. A disabled one stays so."""
+    tx.execute(_RENEW, {"name": name, "room": room, "is_disabled": False})
 
 
 def drop_lane(tx: Connection, name: str) -> None:

@@ -21,18 +21,21 @@ from domain.versions import check_version
 _FAIL = text(
     """
     UPDATE orders SET status = 'failed', reason = t.reason, version = version + 1
-      FROM unnest(CAST(:ids AS uuid[]), CAST(:reasons AS text[])) AS t(id, reason)
-     WHERE orders.id = t.id AND status = 'accepted'
- RETURNING orders.id, tenant_id, orders.reason, version
+      FROM unnest(CAST(:ids AS uuid[]), CAST(:tenants AS uuid[]), CAST(:reasons AS text[])) AS t(id, tenant_id, reason)
+     WHERE orders.id = t.id AND orders.tenant_id = t.tenant_id AND status = 'accepted'
+ RETURNING orders.id, orders.tenant_id, orders.reason, version
     """
 )
 
 
-def fail_if_accepted(tx: Connection, reasons: Mapping[UUID, str]) -> None:
-    """These orders, if still undecided, are `failed` for the reason given, and `order.failed` is published."""
+def fail_if_accepted(tx: Connection, reasons: Mapping[tuple[UUID, UUID], str]) -> None:
+    """These orders, by tenant and id, if still undecided, are `failed` for the reason given, and `order.failed` is
+    published.
+    """
     if not reasons:
         return
-    failed = tx.execute(_FAIL, {"ids": list(reasons), "reasons": list(reasons.values())}).all()
+    tenants, ids = (list(column) for column in zip(*reasons, strict=True))
+    failed = tx.execute(_FAIL, {"ids": ids, "tenants": tenants, "reasons": list(reasons.values())}).all()
     publish(
         tx,
         [

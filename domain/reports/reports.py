@@ -1,6 +1,6 @@
 """Reports: asked for by a tenant, written by a job, downloaded while they are kept."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -17,6 +17,7 @@ from domain.stretch import Stretch
 from domain.tables.jobs import jobs
 from domain.tables.reports import reports
 
+_BEFORE_ALL = UUID(int=0)
 _WITH_JOB = select(reports, jobs.c.state.label("job_state")).join(jobs, jobs.c.id == reports.c.job_id, isouter=True)
 
 
@@ -54,28 +55,39 @@ def list_reports(tx: Connection, tenant_id: UUID, stretch: Stretch) -> Sequence[
     return tx.execute(stretch.of(_WITH_JOB.where(reports.c.tenant_id == tenant_id), reports.c.id)).all()
 
 
-_ORDERS_IN_PERIOD = text(
+_NEXT_ORDERS = text(
     """
     SELECT id, created_at, status, reason, customer_email, currency, total FROM orders
-     WHERE tenant_id = :tenant_id AND created_at >= :since AND created_at < :until
-     ORDER BY created_at, id
+     WHERE tenant_id = :tenant_id AND (created_at, id) > (:after_at, :after_id) AND created_at < :until
+     ORDER BY created_at, id LIMIT :limit
     """
 )
 
 
-def count_orders(tx: Connection, report: Row[Any]) -> int:
-    """How many rows the report will have, as of now."""
+def count_orders(tx: Connection, report: Row[Any], before: datetime) -> int:
+    """How many rows the report will have if it holds what was there `before`."""
     count = text(
         "SELECT count(*) FROM orders WHERE tenant_id = :tenant_id AND created_at >= :since AND created_at < :until"
     )
-    return int(tx.execute(count, _period(report)).scalar_one())
+    bounds = {"tenant_id": report.tenant_id, "since": report.period_from, "until": min(report.period_to, before)}
+    return int(tx.execute(count, bounds).scalar_one())
 
 
-def orders_in_period(tx: Connection, report: Row[Any], rows_at_once: int = 2_000) -> Iterator[Sequence[Row[Any]]]:
-    """The tenant's orders in the report's period, oldest first, in batches: memory stays flat."""
-    # On the execution, not on the connection: there SQLAlchemy 2.1 fetched everything at once.
-    result = tx.execute(_ORDERS_IN_PERIOD, _period(report), execution_options={"yield_per": rows_at_once})
-    yield from result.partitions(rows_at_once)
+def next_orders(
+    tx: Connection, report: Row[Any], before: datetime, after: Row[Any] | None = None, limit: int = 2_000
+) -> Sequence[Row[Any]]:
+    """The tenant's next orders in the report's period that were there `before`, oldest first; none after the last.
+
+    Each as it is now. A page is a read of its own: nothing is open while somebody writes what he has read.
+    """
+    bounds = {
+        "tenant_id": report.tenant_id,
+        "after_at": after.created_at if after else report.period_from,
+        "after_id": after.id if after else _BEFORE_ALL,
+        "until": min(report.period_to, before),
+        "limit": limit,
+    }
+    return tx.execute(_NEXT_ORDERS, bounds).all()
 
 
 def complete_report(tx: Connection, report: Row[Any], object_key: str, row_count: int, byte_count: int) -> None:
@@ -84,7 +96,3 @@ def complete_report(tx: Connection, report: Row[Any], object_key: str, row_count
     tx.execute(update(reports).where(reports.c.id == report.id).values(values))
     event = ReportCompleted(report_id=report.id, row_count=row_count)
     publish(tx, [Occurrence(report.tenant_id, report.id, 1, event)])
-
-
-def _period(report: Row[Any]) -> dict[str, Any]:
-    return {"tenant_id": report.tenant_id, "since": report.period_from, "until": report.period_to}

@@ -13,7 +13,7 @@ tenants = Table(
     text_column("name"),
     text_column("subdomain", nullable=True),  # <subdomain>.<the domain of the API> names the tenant
     text_column("domain", nullable=True),  # a host of its own that does
-    text_column("plan", default="basic"),  # how many requests a minute: `domain.tenants.plan_rules`
+    text_column("plan", default="basic"),  # what it buys: `domain.tenants.plan_rules`
     text_column("status", default="active"),
     Column("settings", JSONB, nullable=False, server_default="{}"),
     time_column("created_at", now=True),

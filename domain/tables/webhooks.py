@@ -11,7 +11,7 @@ webhook_endpoints = Table(
     id_column(),
     tenant_column(),
     text_column("url"),
-    Column("event_types", ARRAY(TEXT), nullable=False),  # {*} = every type
+    Column("event_types", ARRAY(TEXT), nullable=False),  # {*} = every type, {} = deleted
     Column("secrets", ARRAY(BYTEA), nullable=False),  # sealed, newest first
     Column("retry", JSONB),  # overrides the kind's timetable
     time_column("disabled_at"),

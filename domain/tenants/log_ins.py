@@ -58,6 +58,12 @@ _COUNT_TRY = text(
  RETURNING failures
     """  # noqa: S608  # a number of ours
 )
+# No more are counted once it is locked: without this one there would be no lock.
+_TAKE_BACK = text(
+    """
+    UPDATE login_failures SET failures = greatest(failures - 1, 0), locked_until = NULL WHERE address_hash = :hash
+    """
+)
 _FORGET = text("DELETE FROM login_failures WHERE address_hash = :hash")
 
 
@@ -67,6 +73,11 @@ def count_try(tx: Connection, email: str) -> int:
     if failures is None:
         raise AccountLocked
     return failures
+
+
+def take_back_try(tx: Connection, email: str) -> None:
+    """A try that was counted was none: its password was not looked at, or was right and opened nothing all the same."""
+    tx.execute(_TAKE_BACK, {"hash": _hash(email)})
 
 
 def forget_failures(tx: Connection, email: str) -> None:

@@ -56,6 +56,11 @@ _SET = text(
 _DROP = text("DELETE FROM password_resets WHERE tenant_id = :tenant_id AND user_id = :user_id")
 
 
+def drop_resets_of(tx: Connection, tenant_id: UUID, user_id: UUID) -> None:
+    """No token that was mailed to this person is good any more."""
+    tx.execute(_DROP, {"tenant_id": tenant_id, "user_id": user_id})
+
+
 def is_open(tx: Connection, token: str) -> bool:
     """Whether the token would do now: asked before the costly hash of a password that somebody may have made up."""
     return tx.execute(_LOCK, {"hash": _hash(token)}).first() is not None
@@ -71,7 +76,7 @@ def reset_if_open(tx: Connection, token: str, password_hash: str) -> Reset | Non
         return None
     ids = {"tenant_id": user.tenant_id, "user_id": user.id}
     tx.execute(_SET, {**ids, "password_hash": password_hash})
-    tx.execute(_DROP, ids)
+    drop_resets_of(tx, user.tenant_id, user.id)
     end_families_of(tx, user.tenant_id, user.id)
     forget_failures(tx, user.email)
     return Reset(user.tenant_id, user.id)

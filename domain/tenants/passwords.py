@@ -8,8 +8,10 @@ import os
 import unicodedata
 
 from argon2 import PasswordHasher
-from argon2.exceptions import InvalidHashError, VerificationError
+from argon2.exceptions import InvalidHashError, VerificationError, VerifyMismatchError
 from argon2.profiles import RFC_9106_LOW_MEMORY
+
+from domain.errors import TooManyPasswords
 
 #: Three passes over 64 MiB in four lanes: the second of the choices that RFC 9106, section 4, recommends.
 HASHER = PasswordHasher.from_parameters(RFC_9106_LOW_MEMORY)
@@ -23,11 +25,16 @@ def hash_password(password: str) -> str:
 
 
 def is_password(hashed: str | None, password: str) -> bool:
-    """Whether this is the password. None = there is no account: False, after the time that looking takes."""
+    """Whether this is the password. None = there is no account: False, after the time that looking takes.
+
+    Raises TooManyPasswords when nobody can tell, for want of memory.
+    """
     try:
         return HASHER.verify(hashed or _of_nobody(), _normal(password))
-    except (VerificationError, InvalidHashError):
+    except (VerifyMismatchError, InvalidHashError):
         return False
+    except VerificationError as error:
+        raise TooManyPasswords from error
 
 
 def is_outdated(hashed: str) -> bool:

@@ -1,9 +1,11 @@
-"""How many requests a minute a plan buys, for each key and each person of the tenant. Pure."""
+"""What a plan buys: requests a minute, for each key and each person of the tenant, and webhook endpoints. Pure."""
 
 from collections.abc import Mapping
 
 #: By plan. `basic` is what a tenant starts with.
 PLANS: Mapping[str, int] = {"basic": 100, "free": 100, "pro": 1_000, "enterprise": 10_000}
+#: By plan: each endpoint is one more job for every event, written in the transaction in which it happened.
+ENDPOINTS: Mapping[str, int] = {"basic": 10, "free": 10, "pro": 25, "enterprise": 50}
 #: More than a machine can ask: for systems of one's own, and measurements.
 UNLIMITED = 1_000_000_000
 #: In a tenant's settings: a number of its own, whatever its plan.

@@ -17,6 +17,7 @@ from domain.job_kinds import MailWelcome
 from domain.jobs.outbox import enqueue, new_job
 from domain.stretch import Stretch
 from domain.tables.people import users
+from domain.tenants.password_resets import drop_resets_of
 from domain.tenants.refresh_tokens import end_families_of
 from domain.versions import check_version
 
@@ -125,11 +126,15 @@ def change_user(
 
 
 def set_password(tx: Connection, tenant_id: UUID, user_id: UUID, password_hash: str) -> None:
-    """The person has this password, and is logged out everywhere. Raises NotFound."""
+    """The person has this password, is logged out everywhere, and what was mailed to him resets it no more.
+
+    Raises NotFound.
+    """
     mine = (users.c.tenant_id == tenant_id, users.c.id == user_id)
     changes = {"password_hash": password_hash, "version": users.c.version + 1, "updated_at": func.clock_timestamp()}
     if not tx.execute(update(users).where(*mine).values(**changes)).rowcount:
         raise NotFound(resource="User")
+    drop_resets_of(tx, tenant_id, user_id)
     end_families_of(tx, tenant_id, user_id)
 
 

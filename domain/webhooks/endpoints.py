@@ -7,23 +7,27 @@ from uuid import UUID
 
 import msgspec
 from msgspec import UNSET, UnsetType
-from sqlalchemy import Connection, Row, delete, insert, select, text, update
+from sqlalchemy import ColumnElement, Connection, Row, and_, func, insert, select, text, update
 
-from domain.errors import NotFound
+from domain.errors import NotFound, PlanExhausted
 from domain.ids import new_id
 from domain.job_kinds import DeliverWebhook
 from domain.jobs.kind import kind_of_class
-from domain.lanes.lanes import disable_lane, drop_lane, endpoint_lane, open_lane, reopen_lane
+from domain.lanes.lanes import disable_lane, endpoint_lane, open_lane, renew_lane, reopen_lane
 from domain.stretch import Stretch
 from domain.tables.events import events
+from domain.tables.tenants import tenants
 from domain.tables.webhooks import webhook_endpoints
 from domain.tenants.config import read_config
 from domain.tenants.config_rules import LEGACY_WEBHOOK_HEADERS, is_on
+from domain.tenants.plan_rules import ENDPOINTS
 from domain.vault import seal, unseal
 from domain.versions import check_version
 
 SECRET_BYTES = 32
 _QUEUE = kind_of_class(DeliverWebhook).queue
+#: One that subscribes to nothing is deleted, and only waits for what hangs on it to go: see `deletion`.
+IS_THERE: ColumnElement[bool] = func.cardinality(webhook_endpoints.c.event_types) > 0
 
 
 class RetryOverride(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
@@ -35,9 +39,10 @@ class RetryOverride(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_
 
 
 class Subscriber(msgspec.Struct, frozen=True):
-    """What a delivery needs to know of its endpoint; `secrets` are in the clear, newest first."""
+    """What a delivery needs to know of its endpoint at this version; `secrets` are in the clear, newest first."""
 
     id: UUID
+    version: int
     url: str
     secrets: list[bytes]
     retry: RetryOverride | None
@@ -45,10 +50,18 @@ class Subscriber(msgspec.Struct, frozen=True):
     older_headers: bool
 
 
+# The lock is the tenant's, and lasts for the transaction: two at once count one after the other.
+_ONE_AT_A_TIME = text("SELECT pg_advisory_xact_lock(hashtext('longshore.endpoints'), hashtext(:tenant_id))")
+
+
 def create_endpoint(
     tx: Connection, key: bytes, tenant_id: UUID, url: str, event_types: Sequence[str], retry: RetryOverride | None
 ) -> tuple[Row[Any], bytes]:
-    """An endpoint with a fresh secret and an open lane. Answers the row and the secret, which is shown only here."""
+    """An endpoint with a fresh secret and an open lane. Answers the row and the secret, which is shown only here.
+
+    Raises PlanExhausted when the tenant has as many as its plan buys.
+    """
+    _check_room(tx, tenant_id)
     endpoint_id, secret = new_id(), os.urandom(SECRET_BYTES)
     tx.execute(
         insert(webhook_endpoints).values(
@@ -64,10 +77,17 @@ def create_endpoint(
     return get_endpoint(tx, tenant_id, endpoint_id), secret
 
 
+def _check_room(tx: Connection, tenant_id: UUID) -> None:
+    tx.execute(_ONE_AT_A_TIME, {"tenant_id": str(tenant_id)})
+    plan = tx.execute(select(tenants.c.plan).where(tenants.c.id == tenant_id)).scalar_one()
+    count = select(func.count()).where(webhook_endpoints.c.tenant_id == tenant_id, IS_THERE)
+    if tx.execute(count).scalar_one() >= ENDPOINTS[plan]:
+        raise PlanExhausted(plan=plan, most=ENDPOINTS[plan], resource="webhook endpoints")
+
+
 def get_endpoint(tx: Connection, tenant_id: UUID, endpoint_id: UUID) -> Row[Any]:
     """One endpoint. Raises NotFound, also for another tenant's."""
-    c = webhook_endpoints.c
-    row = tx.execute(select(webhook_endpoints).where(c.tenant_id == tenant_id, c.id == endpoint_id)).first()
+    row = tx.execute(select(webhook_endpoints).where(_is(tenant_id, endpoint_id))).first()
     if row is None:
         raise NotFound(resource="Webhook endpoint")
     return row
@@ -76,46 +96,28 @@ def get_endpoint(tx: Connection, tenant_id: UUID, endpoint_id: UUID) -> Row[Any]
 def list_endpoints(tx: Connection, tenant_id: UUID, stretch: Stretch) -> Sequence[Row[Any]]:
     """A stretch of the endpoints by id."""
     c = webhook_endpoints.c
-    return tx.execute(stretch.of(select(webhook_endpoints).where(c.tenant_id == tenant_id), c.id)).all()
+    return tx.execute(stretch.of(select(webhook_endpoints).where(c.tenant_id == tenant_id, IS_THERE), c.id)).all()
 
 
-# Outbox rows are locked before their jobs, and in id order, as the claim does it.
-_LOCK_OBLIGATIONS = text("SELECT FROM outbox WHERE lane = :lane ORDER BY job_id FOR UPDATE")
-_CANCEL_DELIVERIES = text(
-    """
-    WITH waiting AS (DELETE FROM outbox WHERE lane = :lane RETURNING job_id)
-    UPDATE jobs SET state = 'cancelled', version = version + 1, finished_at = clock_timestamp(),
-           cancel_requested_at = clock_timestamp()
-      FROM waiting WHERE jobs.id = waiting.job_id AND state IN ('scheduled', 'queued', 'retrying')
-    """
-)
+def disable_endpoint(tx: Connection, tenant_id: UUID, endpoint_id: UUID, version: int, reason: str) -> bool:
+    """The endpoint asked at this version not to be sent to any more: its lane is closed, what waits for it is held.
 
-
-def delete_endpoint(tx: Connection, tenant_id: UUID, endpoint_id: UUID, seen: Collection[int] | None = None) -> None:
-    """The endpoint, its lane and the deliveries still waiting for it are gone; those jobs are cancelled.
-
-    Raises NotFound, or VersionConflict when it is at no version that was `seen`.
+    False when its owner has changed it since, which a delivery under way does not know of: then it is left as it is.
     """
     c = webhook_endpoints.c
-    it = (c.tenant_id == tenant_id) & (c.id == endpoint_id)
-    # From here on nobody adds a delivery; the row goes last, since the lane is this tenant's as long as it is there.
-    row = tx.execute(select(c.version).where(it).with_for_update()).first()
-    if row is None:
-        raise NotFound(resource="Webhook endpoint")
-    check_version("The webhook endpoint", row.version, seen)
-    lane = endpoint_lane(endpoint_id)
-    tx.execute(_LOCK_OBLIGATIONS, {"lane": lane})
-    tx.execute(_CANCEL_DELIVERIES, {"lane": lane})
-    drop_lane(tx, lane)
-    tx.execute(delete(webhook_endpoints).where(it))
+    it = _is(tenant_id, endpoint_id) & (c.version == version) & c.disabled_at.is_(None)
+    values = {"disabled_at": text("clock_timestamp()"), "disabled_reason": reason, "version": version + 1}
+    is_disabled = tx.execute(update(webhook_endpoints).where(it).values(values)).rowcount > 0
+    if is_disabled:
+        disable_lane(tx, endpoint_lane(endpoint_id))
+    return is_disabled
 
 
-def disable_endpoint(tx: Connection, endpoint_id: UUID, reason: str) -> None:
-    """The endpoint asked not to be sent to any more: its lane is closed, what waits for it is held."""
+def is_at_version(tx: Connection, tenant_id: UUID, endpoint_id: UUID, version: int) -> bool:
+    """Whether the endpoint is still as it was when a delivery to it began."""
     c = webhook_endpoints.c
-    values = {"disabled_at": text("clock_timestamp()"), "disabled_reason": reason, "version": c.version + 1}
-    tx.execute(update(webhook_endpoints).where(c.id == endpoint_id, c.disabled_at.is_(None)).values(values))
-    disable_lane(tx, endpoint_lane(endpoint_id))
+    query = select(c.id).where(_is(tenant_id, endpoint_id), c.version == version)
+    return tx.execute(query).first() is not None
 
 
 class EndpointChange(msgspec.Struct, frozen=True):
@@ -132,19 +134,18 @@ def change_endpoint(
 ) -> tuple[Row[Any], Row[Any]]:
     """The endpoint before and after, its lane open or closed; one version further unless it was as wanted already.
 
-    What waits goes to the new address; who gets an event was decided when it happened. Raises NotFound, or
-    VersionConflict when it is at no version that was `seen`.
+    What waits goes to the new address, and no pause that the old one asked for holds it up; who gets an event was
+    decided when it happened. Raises NotFound, or VersionConflict when it is at no version that was `seen`.
     """
-    c = webhook_endpoints.c
-    it = (c.tenant_id == tenant_id) & (c.id == endpoint_id)
+    it = _is(tenant_id, endpoint_id)
     before = tx.execute(select(webhook_endpoints).where(it).with_for_update(key_share=True)).first()
     if before is None:
         raise NotFound(resource="Webhook endpoint")
     check_version("The webhook endpoint", before.version, seen)
     values = _values(wanted, before)
     if values:
-        tx.execute(update(webhook_endpoints).where(it).values(**values, version=c.version + 1))
-        _steer_lane(tx, endpoint_lane(endpoint_id), wanted.enabled)
+        tx.execute(update(webhook_endpoints).where(it).values(**values, version=webhook_endpoints.c.version + 1))
+        _steer_lane(tx, endpoint_lane(endpoint_id), wanted.enabled, is_moved="url" in values)
     return before, get_endpoint(tx, tenant_id, endpoint_id)
 
 
@@ -163,11 +164,13 @@ def _values(wanted: EndpointChange, old: Row[Any]) -> dict[str, Any]:
     return values
 
 
-def _steer_lane(tx: Connection, lane: str, enabled: bool | UnsetType) -> None:
+def _steer_lane(tx: Connection, lane: str, enabled: bool | UnsetType, *, is_moved: bool) -> None:
     if enabled is True:
         reopen_lane(tx, lane)
     if enabled is False:
         disable_lane(tx, lane)
+    if is_moved:
+        renew_lane(tx, lane)
 
 
 def endpoint_facts(row: Row[Any]) -> dict[str, Any]:
@@ -184,7 +187,13 @@ def subscriber(tx: Connection, key: bytes, tenant_id: UUID, endpoint_id: UUID) -
     secrets = [unseal(key, bytes(sealed), _place(endpoint_id)) for sealed in row.secrets]
     said = read_config(tx, key, tenant_id, LEGACY_WEBHOOK_HEADERS)
     older = is_on(LEGACY_WEBHOOK_HEADERS, said, endpoint_id)
-    return Subscriber(row.id, row.url, secrets, msgspec.convert(row.retry, RetryOverride | None), older)
+    retry = msgspec.convert(row.retry, RetryOverride | None)
+    return Subscriber(row.id, row.version, row.url, secrets, retry, older)
+
+
+def _is(tenant_id: UUID, endpoint_id: UUID) -> ColumnElement[bool]:
+    c = webhook_endpoints.c
+    return and_(c.tenant_id == tenant_id, c.id == endpoint_id, IS_THERE)
 
 
 def get_event(tx: Connection, tenant_id: UUID, event_id: UUID) -> Row[Any]:

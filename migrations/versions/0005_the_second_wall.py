@@ -64,27 +64,40 @@ def downgrade() -> None:
 
 
 def _create(role: str) -> None:
-    """Roles belong to the whole server: another database may have made it, or be making it this moment."""
+    """Roles belong to the whole server: another database may have made it, or be making it this moment.
+
+    An administrator may have made and granted it, for an owner who may do neither.
+    """
     op.execute(
         f"""
         DO $$ BEGIN
-            CREATE ROLE {role} NOLOGIN;
+            IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = '{role}') THEN
+                CREATE ROLE {role} NOLOGIN;
+            END IF;
         EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL;
         END $$
         """
     )
-    # Whoever made it may not take it yet, unless a superuser; asked again, the server only notices.
-    op.execute(f"GRANT {role} TO CURRENT_USER")
+    # Whoever made it may not take it yet, unless a superuser.
+    op.execute(
+        f"""
+        DO $$ BEGIN
+            IF NOT pg_has_role(current_user, '{role}', 'SET') THEN
+                GRANT {role} TO CURRENT_USER;
+            END IF;
+        END $$
+        """
+    )
 
 
 def _drop(role: str) -> None:
-    """With its rights here; with itself unless another database still needs it."""
+    """With its rights here; with itself unless another database still needs it, or an administrator made it."""
     op.execute(f"DROP OWNED BY {role}")
     op.execute(
         f"""
         DO $$ BEGIN
             DROP ROLE {role};
-        EXCEPTION WHEN dependent_objects_still_exist THEN NULL;
+        EXCEPTION WHEN dependent_objects_still_exist OR insufficient_privilege THEN NULL;
         END $$
         """
     )

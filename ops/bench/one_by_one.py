@@ -14,17 +14,17 @@ from ops.settings import load_settings
 
 SHARES = 2
 
-_ORDERS = text("SELECT id, root_job_id FROM orders ORDER BY id")
+_ORDERS = text("SELECT id, root_job_id, tenant_id FROM orders ORDER BY id")
 
 
 def main(share: int) -> None:
     """Every second order is decided when this returns."""
     engine = connect(load_settings().database_url, process="one-by-one", pool_size=1)
     with engine.connect() as connection:
-        orders = [(order_id, job_id) for order_id, job_id in connection.execute(_ORDERS)][share::SHARES]
-    for order_id, job_id in orders:
+        orders = connection.execute(_ORDERS).all()[share::SHARES]
+    for order_id, job_id, tenant_id in orders:
         with engine.begin() as tx:
-            reserve(tx, {order_id: job_id}, {order_id: None})
+            reserve(tx, {order_id: job_id}, {order_id: tenant_id}, {order_id: None})
     engine.dispose()
 
 

@@ -2,15 +2,20 @@
 
 Secrets are made once and kept in files that only their owner may read. The environment wins over all of it.
 """
+# ruff: noqa: PLC0415  # lazy: the servers start while nothing heavy is loaded
 
 import base64
 import os
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ops.dev.places import Places
 from ops.settings import read_env_file
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
 
 TENANT = "default"
 _PRIVATE = 0o600
@@ -42,11 +47,8 @@ def environment(places: Places, data: Path, database_url: str, redis_url: str) -
 
 def ensure_keys(database_url: str, dev_env: Path) -> dict[str, str]:
     """Two keys of the tenant `default`: those of dev.env if this database knows them, else new ones."""
-    # ruff: noqa: PLC0415  # lazy: the servers start while nothing heavy is loaded
     from domain.database import connect
-    from domain.tenants.key_rules import parse_key
-    from domain.tenants.keys import create_key, find_caller
-    from domain.tenants.permission_rules import permissions_of_scopes
+    from domain.tenants.keys import create_key
     from domain.tenants.plan_rules import UNLIMITED
     from domain.tenants.tenants import ensure_tenant
 
@@ -55,12 +57,26 @@ def ensure_keys(database_url: str, dev_env: Path) -> dict[str, str]:
     with engine.begin() as tx:
         tenant = ensure_tenant(tx, TENANT, UNLIMITED)
         for name, scopes in _KEYS.items():
-            parts = parse_key(known.get(name, ""))
-            caller = None if parts is None else find_caller(tx, parts)
-            is_good = caller is not None and caller.permissions == permissions_of_scopes(scopes)
+            is_good = _is_good(tx, known.get(name, ""), scopes)
             keys[name] = known[name] if is_good else create_key(tx, tenant, f"up: {' and '.join(scopes)}", scopes)
     engine.dispose()
     return keys
+
+
+def _is_good(tx: "Connection", key: str, scopes: Sequence[str]) -> bool:
+    """Whether this database knows it for these scopes. That of a suspended tenant opens again when the tenant does."""
+    from domain.errors import TenantSuspended
+    from domain.tenants.key_rules import parse_key
+    from domain.tenants.keys import find_caller
+    from domain.tenants.permission_rules import permissions_of_scopes
+
+    if (parts := parse_key(key)) is None:
+        return False
+    try:
+        caller = find_caller(tx, parts)
+    except TenantSuspended:
+        return True
+    return caller is not None and caller.permissions == permissions_of_scopes(scopes)
 
 
 def write_env_file(path: Path, values: Mapping[str, str]) -> None:

@@ -178,6 +178,16 @@ def test_bells_that_were_taken_but_not_run_go_back_to_the_front_of_their_queue(r
     assert heard_by(DoorbellBroker(redis, [OTHER]).consume(EVERY_QUEUE, prefetch=1, timeout=50)) == 7
 
 
+def test_bells_that_cannot_be_returned_keep_nobody_from_leaving(redis: Redis) -> None:
+    broker = DoorbellBroker(redis, [QUEUE])
+    ring(redis, a_bell(1))
+    consumer = broker.consume(EVERY_QUEUE, prefetch=1, timeout=50)
+    taken = [message for message in [next(consumer)] if message is not None]
+    broker.redis = connect_redis("redis://127.0.0.1:1/0")
+    consumer.requeue(taken)
+    assert (len(taken), depth(redis)) == (1, 0)
+
+
 def test_a_broker_that_is_closing_takes_nothing_more(redis: Redis) -> None:
     broker = DoorbellBroker(redis, [QUEUE])
     ring(redis, bell(QUEUE, KIND, []))

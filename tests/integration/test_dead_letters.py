@@ -11,8 +11,14 @@ from domain.errors import BodyInvalid, DeadLetterResolved, NotFound
 from domain.ids import new_id
 from domain.job_kinds import GenerateReport, MailOrderConfirmed, ReserveInventory
 from domain.jobs.attempts import ClaimedJob
-from domain.jobs.dead_letters import discard_if_open, replay_edited_if_open, replay_if_open
-from domain.jobs.kind import UnknownJobKind
+from domain.jobs.dead_letters import (
+    DeadLetterFilter,
+    discard_if_open,
+    match_dead_letters,
+    replay_edited_if_open,
+    replay_if_open,
+)
+from domain.jobs.kind import JobArgs, UnknownJobKind
 from domain.jobs.retry_policy import Errored
 from tests.integration.builders import (  # noqa: F401  # in place of conftest's
     a_product,
@@ -21,11 +27,13 @@ from tests.integration.builders import (  # noqa: F401  # in place of conftest's
     an_order,
     at_once,
     claimed,
+    declarations,
     emptied_database,
     ended,
     enqueued,
     execute,
     is_obliged,
+    known,
     make_due,
     module_database,
     row,
@@ -34,6 +42,14 @@ from tests.integration.builders import (  # noqa: F401  # in place of conftest's
     scalar,
     the_job,
 )
+
+with declarations():
+
+    class Ship(JobArgs, kind="test.ship"):
+        """Its orders are another system's."""
+
+        order_id: str
+
 
 FOR_GOOD = Errored("PermanentFailure", "no such mailbox", permanent=True)
 
@@ -64,6 +80,14 @@ def letter_of(engine: Engine, job: ClaimedJob) -> Any:
 def replayed(engine: Engine, letter_id: UUID) -> UUID:
     with engine.begin() as tx:
         return replay_if_open(tx, letter_id, "olga", "mailbox works again")
+
+
+@pytest.mark.parametrize("wanted", [DeadLetterFilter(kind=""), DeadLetterFilter(fingerprint="")])
+def test_what_is_asked_for_by_an_empty_name_is_nothing(
+    engine: Engine, dead: ClaimedJob, wanted: DeadLetterFilter
+) -> None:
+    with engine.begin() as tx:
+        assert match_dead_letters(tx, wanted) == []
 
 
 def test_a_replay_keeps_the_job_its_history_and_its_claim_number(engine: Engine, dead: ClaimedJob) -> None:
@@ -183,6 +207,21 @@ def test_a_letter_of_a_kind_this_code_does_not_know_can_be_replayed_but_not_edit
         replay_edited_if_open(tx, letter_of(engine, dead).id, {}, "olga")
     replayed(engine, letter_of(engine, dead).id)
     assert the_job(engine, dead.id).max_attempts == 4
+
+
+def test_what_another_kind_calls_its_order_is_not_taken_for_one_of_ours(engine: Engine, tenant_id: UUID) -> None:
+    letters = []
+    with known(Ship):
+        for number in ("A-1", "A-2"):
+            job = running(engine, tenant_id, Ship(number))
+            assert ended(engine, job, FOR_GOOD)
+            letters.append(letter_of(engine, job))
+        execute(engine, "DELETE FROM jobs")
+        copy = replayed(engine, letters[0].id)
+        with engine.begin() as tx:
+            edited = replay_edited_if_open(tx, letters[1].id, {"order_id": "A-3"}, "olga")
+    found = [(the_job(engine, job_id).args, the_job(engine, job_id).order_id) for job_id in (copy, edited)]
+    assert found == [({"order_id": "A-1"}, None), ({"order_id": "A-3"}, None)]
 
 
 def test_a_discarded_letter_leaves_its_job_dead(engine: Engine, dead: ClaimedJob) -> None:

@@ -13,7 +13,8 @@ from domain.event_types import Event, Line, OrderCancelled, OrderConfirmed, Orde
 from domain.events import Occurrence, publish
 from domain.ids import new_id
 from domain.jobs.kind import JobArgs
-from domain.webhooks.endpoints import RetryOverride, create_endpoint, delete_endpoint
+from domain.webhooks.deletion import delete_endpoint
+from domain.webhooks.endpoints import RetryOverride, create_endpoint
 from tests.integration.builders import (  # noqa: F401  # in place of conftest's
     SECRET_KEY,
     a_tenant,

@@ -2,10 +2,11 @@
 
 import asyncio
 import contextlib
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 import msgspec
@@ -14,6 +15,7 @@ from sqlalchemy import Engine, text
 from sqlalchemy.exc import DBAPIError
 from structlog.testing import capture_logs
 
+from domain import database
 from domain.database import connect
 from domain.event_types import OrderCancelled, OrderFailed
 from domain.fleet.workers import Process
@@ -21,7 +23,7 @@ from domain.ids import new_id
 from domain.jobs.kind import JobArgs
 from domain.jobs.outbox import enqueue, new_job
 from domain.jobs.rescue import take_over_expired
-from domain.jobs.retry_policy import Backoff, DependencyDown, PermanentFailure, RetryLater, Snooze
+from domain.jobs.retry_policy import Backoff, DependencyDown, PermanentFailure, RetryLater, Snooze, Succeeded
 from domain.lanes.lanes import open_lane
 from domain.stored_json import LARGEST
 from ops.telemetry import JOB_ERRORS
@@ -42,12 +44,11 @@ from tests.integration.builders import (  # noqa: F401  # in place of conftest's
     scalar,
     the_job,
 )
-from workers import executor
 from workers.context import BundleContext, JobContext
 from workers.executor import Executor
 from workers.handlers.webhooks import DeliveryFailed
 from workers.holdings import Holdings
-from workers.recorder import Recorder
+from workers.recorder import Recorder, write_outcomes
 from workers.registry import handles, handles_bulk
 from workers.vitals import Vitals
 
@@ -69,6 +70,8 @@ with declarations():  # known while a test of this module runs, see `kinds`
         word: str
 
         def __post_init__(self) -> None:
+            if self.word == "leaves":
+                sys.exit()
             {"good": 1, "good too": 2}[self.word]
 
 
@@ -500,6 +503,57 @@ def test_a_worker_that_lost_its_lease_commits_no_effect_and_records_nothing(flee
     assert (job.state, job.claim, fleet.effects(), fleet.outcomes()) == ("running", 2, set(), [])
 
 
+def test_a_transaction_ends_when_its_jobs_time_is_up(fleet: Fleet) -> None:
+    # Given a handler whose statement takes longer than its job may
+    def act(word: str, ctx: JobContext) -> None:
+        with ctx.transaction() as tx:
+            tx.execute(text("INSERT INTO effects VALUES (:word)"), {"word": word})
+            tx.execute(text("SELECT pg_sleep(5)"))
+
+    plain(act, Hurry)
+    # When it runs
+    (job,) = fleet.run(Hurry("one"))
+    # Then nothing of it stays, and the job is late
+    assert (job.state, job.attempt, fleet.effects()) == ("retrying", 1, set())
+    assert fleet.outcomes() == [("retrying", "TimedOut")]
+
+
+def test_a_bulk_transaction_ends_when_its_jobs_time_is_up(fleet: Fleet) -> None:
+    calls = []
+
+    @handles_bulk(Hurry)
+    def handler(bundle: BundleContext[Hurry]) -> None:
+        calls.append(1)
+        with bundle.transaction() as (tx, _):
+            tx.execute(text("SELECT pg_sleep(5)"))
+
+    assert states(fleet.run(Hurry("one"), Hurry("two"))) == ["retrying", "retrying"]
+    # And nobody tries them one by one, which would take the same time again for each
+    assert (fleet.outcomes(), len(calls)) == ([("retrying", "TimedOut")] * 2, 1)
+
+
+def test_one_claim_of_a_job_publishes_nothing_for_another(fleet: Fleet) -> None:
+    # Given an attempt that had to wait to be recorded, until its job was taken over and done by this same process
+    (job_id,) = enqueued(fleet.engine, fleet.tenant_id, Say("one"))
+    claims = claimed(fleet.engine, [job_id], lease_s=-1)
+    with fleet.engine.begin() as tx:
+        take_over_expired(tx)
+    make_due(fleet.engine)
+    claims += claimed(fleet.engine, [job_id])
+    outcomes = []
+    for job in claims:
+        ctx = JobContext(job, fleet.resources, 30.0)
+        ctx.publish(OrderCancelled(order_id=job_id))
+        ctx.spawn([Say("child")])
+        outcomes.append(ctx.outcome(Succeeded()))
+    # When both are recorded at once
+    with fleet.engine.begin() as tx:
+        write_outcomes(tx, outcomes)
+    # Then only the second has happened
+    assert scalar(fleet.engine, "SELECT count(*) FROM events") == 1
+    assert scalar(fleet.engine, "SELECT count(*) FROM jobs WHERE args ->> 'word' = 'child'") == 1
+
+
 @pytest.mark.parametrize("succeeds", [True, False])
 def test_an_event_is_published_if_and_only_if_the_job_succeeds(fleet: Fleet, succeeds: bool) -> None:
     def act(_word: str, ctx: JobContext) -> None:
@@ -576,6 +630,58 @@ def test_a_dependency_that_is_down_parks_its_lane(fleet: Fleet) -> None:
     fleet.run(Say("one"), lane="endpoint:1")
     lane = row(fleet.engine, "SELECT * FROM lanes WHERE name = 'endpoint:1'")
     assert (lane.state, lane.failures, lane.in_flight) == ("parked", 1, 0)
+
+
+def test_a_dependency_that_is_down_parks_the_lane_of_a_bulk_handler_and_nobody_asks_it_again(fleet: Fleet) -> None:
+    calls = []
+
+    @handles_bulk(Say)
+    def handler(_bundle: BundleContext[Say]) -> None:
+        calls.append(1)
+        raise DependencyDown("erp")
+
+    with fleet.engine.begin() as tx:
+        open_lane(tx, "erp", "test")
+    assert states(fleet.run(Say("one"), Say("two"), lane="erp")) == ["queued", "queued"]
+    assert (scalar(fleet.engine, "SELECT state FROM lanes WHERE name = 'erp'"), len(calls)) == ("parked", 1)
+
+
+@pytest.mark.parametrize("in_bundles", [False, True])
+def test_a_success_in_a_transaction_opens_its_lane_again(fleet: Fleet, in_bundles: bool) -> None:
+    if in_bundles:
+        in_bulk(lambda word: word)
+    else:
+        plain(lambda word, ctx: write(ctx, word))
+    with fleet.engine.begin() as tx:
+        open_lane(tx, "erp", "test")
+    execute(fleet.engine, "UPDATE lanes SET state = 'parked', failures = 1, parked_until = now() - interval '1 s'")
+    fleet.run(Say("one"), lane="erp")
+    assert scalar(fleet.engine, "SELECT state FROM lanes WHERE name = 'erp'") == "healthy"
+
+
+def test_async_handlers_that_ask_for_their_children_hold_no_connection_while_they_run(
+    engine: Engine, database_url: str, kinds: None
+) -> None:
+    # Given a pool of one connection, and handlers that all run at once and have all asked
+    own = connect(database_url, process="worker", pool_size=1, pool_timeout_s=0.5)
+    fleet = Fleet(own)
+    fleet.recorder = Recorder(engine, fleet.holdings, ring=lambda: None)
+    fleet.executor = Executor(fleet.resources, fleet.recorder, new_id(), claims=engine)
+    fleet.recorder.start()
+    met = asyncio.Barrier(3)
+
+    @handles(Say)
+    async def handler(_args: Say, ctx: JobContext) -> int:
+        asked = ctx.children.succeeded
+        await met.wait()
+        return asked
+
+    # Then each gets its answer
+    try:
+        assert [(job.state, job.result) for job in fleet.say("one", "two", "three")] == [("succeeded", 0)] * 3
+    finally:
+        fleet.stop()
+        own.dispose()
 
 
 def test_a_job_that_is_asked_to_stop_may_stop(fleet: Fleet) -> None:
@@ -658,10 +764,16 @@ def test_a_bulk_handler_that_swallows_what_broke_its_transaction_has_failed_and_
     assert states(fleet.say("one", "two")) == ["retrying", "retrying"]
 
 
-def test_a_payload_that_raises_something_of_its_own_fails_its_job_and_no_other(fleet: Fleet) -> None:
+@pytest.mark.parametrize("word", ["bad", "leaves"])
+def test_a_payload_that_raises_something_of_its_own_fails_its_job_and_no_other(fleet: Fleet, word: str) -> None:
     plain(lambda word, _ctx: word, Picky)
     ids = enqueued(fleet.engine, fleet.tenant_id, *(Picky("good") for _ in range(3)))
-    execute(fleet.engine, """UPDATE jobs SET args = '{"word": "bad"}' WHERE id = :id""", id=ids[1])
+    execute(
+        fleet.engine,
+        "UPDATE jobs SET args = jsonb_build_object('word', CAST(:word AS text)) WHERE id = :id",
+        id=ids[1],
+        word=word,
+    )
     fleet.ring(ids, "test.picky")
     assert [the_job(fleet.engine, job_id).state for job_id in ids] == ["succeeded", "retrying", "succeeded"]
 
@@ -681,6 +793,17 @@ def test_an_event_that_cannot_be_stored_fails_its_job_and_no_other(fleet: Fleet,
     plain(act)
     assert states(fleet.say("good", "bad", "good too")) == ["succeeded", "dead", "succeeded"]
     assert scalar(fleet.engine, "SELECT count(*) FROM events") == 2
+
+
+def test_an_event_nested_without_end_fails_its_job_and_no_other(fleet: Fleet) -> None:
+    endless: list[Any] = []
+    endless.append(endless)
+
+    def act(word: str, ctx: JobContext) -> None:
+        ctx.publish(OrderFailed(order_id=ctx.job_id, reason=cast("str", endless) if word == "bad" else word))
+
+    plain(act)
+    assert states(fleet.say("good", "bad", "good too")) == ["succeeded", "dead", "succeeded"]
 
 
 def test_a_payload_that_is_too_large_is_refused_where_it_is_made_and_says_how_large_it_is(fleet: Fleet) -> None:
@@ -718,6 +841,34 @@ def test_an_outcome_survives_the_loss_of_the_connection_that_was_writing_it(flee
     # Then it is written over the next one
     eventually(lambda: not fleet.holdings)
     assert (the_job(engine, job_id).state, the_job(engine, job_id).result) == ("succeeded", "kept")
+
+
+def test_an_outcome_whose_row_somebody_holds_keeps_no_other_waiting(
+    fleet: Fleet, engine: Engine, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "LOCK_TIMEOUT_MS", 100)
+    impatient = connect(database_url, process="recorder", pool_size=1)
+    monkeypatch.setattr(fleet.recorder, "_engine", impatient)
+    held, free, late = enqueued(engine, fleet.tenant_id, Say("held"), Say("free"), Say("late"))
+    may_go = threading.Event()
+    plain(lambda word, _ctx: word if word != "held" or may_go.wait(30) else None)
+    bundle = threading.Thread(target=fleet.executor.run_bundle, args=("test.say", [held.hex]))
+    bundle.start()
+    eventually(fleet.holdings.running)
+    # When somebody holds the row of a job for as long as it pleases
+    with engine.begin() as other:
+        other.execute(text("SELECT FROM jobs WHERE id = :id FOR UPDATE"), {"id": held})
+        may_go.set()
+        bundle.join(30)
+        # Then what ends meanwhile is recorded, again and again
+        for job_id in (free, late):
+            fleet.executor.run_bundle("test.say", [job_id.hex])
+            eventually(lambda job_id=job_id: the_job(engine, job_id).state == "succeeded")  # type: ignore[misc]  # a lambda
+        assert the_job(engine, held).state == "running"
+    # And that one when its row is free
+    eventually(lambda: the_job(engine, held).state == "succeeded")
+    eventually(lambda: not fleet.holdings)
+    impatient.dispose()
 
 
 def test_closing_the_recorder_waits_for_what_was_put_before(fleet: Fleet) -> None:
@@ -813,10 +964,9 @@ def test_a_job_that_takes_its_own_connection_down_dies_in_the_end(fleet: Fleet, 
 
 
 def test_of_the_jobs_that_were_in_a_crash_one_runs_at_a_time_and_the_next_right_after_it(
-    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+    fleet: Fleet,
 ) -> None:
     # Given two jobs whose worker was killed, nobody knows which of them did it; and one that was not there
-    monkeypatch.setattr(executor, "LONE_WAITS_S", 0.05)
     guilty, innocent, other = enqueued(fleet.engine, fleet.tenant_id, Say("guilty"), Say("innocent"), Say("other"))
     execute(fleet.engine, "UPDATE jobs SET crashes = 1 WHERE args ->> 'word' <> 'other'")
     execute(fleet.engine, "UPDATE outbox SET alone = true WHERE job_id <> :id", id=other)

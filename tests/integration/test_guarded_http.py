@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from domain.webhooks.answer_rules import Answer
-from workers.clients import guarded_http
+from workers.clients import guarded_http, look_ups
 from workers.clients.guarded_http import READ_MAX_BYTES, GuardedHttp
 
 LOOPBACK = [ip_network("127.0.0.0/8")]
@@ -489,17 +489,87 @@ def test_a_name_that_does_not_exist_is_a_dns_error() -> None:
     assert answer_of(answering(reply()), host="hooks.example", resolver=Names([])).error == "dns_error"
 
 
-def test_a_look_up_that_never_ends_is_a_dns_error(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_look_up_that_takes_longer_than_all_else_may_is_part_of_the_total() -> None:
     class Silent(Names):
         async def resolve(self, host: str, port: int = 0, family: int = 0) -> list[ResolveResult]:  # noqa: ARG002
             await asyncio.Event().wait()
             return []
 
-    monkeypatch.setattr(guarded_http, "LOOKUP_TIMEOUT_S", 0.1)
-    assert answer_of(answering(reply()), host="hooks.example", resolver=Silent()).error == "dns_error"
-    monkeypatch.setattr(guarded_http, "LOOKUP_TIMEOUT_S", 30)
     silent = {"host": "hooks.example", "resolver": Silent(), "total_timeout_s": 0.1}
     assert answer_of(answering(reply()), **silent).error == "timeout_total"
+
+
+class System:
+    """In place of the system's look-up: every name is this machine, those of `hanging` take until they are let go."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, threads: int, within_s: float = 0.2) -> None:
+        self.asked: list[str] = []
+        self.hangs, self.let_go = threading.Event(), threading.Event()
+        self._really = socket.getaddrinfo
+        monkeypatch.setattr(look_ups, "THREADS", threads)
+        monkeypatch.setattr(look_ups, "TIMEOUT_S", within_s)
+        monkeypatch.setattr(socket, "getaddrinfo", self._look_up)
+
+    def _look_up(self, host: Any, *more: Any) -> Any:
+        if not str(host).endswith(".example"):
+            return self._really(host, *more)
+        self.asked.append(host)
+        if host.startswith("hanging"):
+            self.hangs.set()
+            self.let_go.wait(30)
+        return self._really("127.0.0.1", *more)
+
+
+@contextlib.asynccontextmanager
+async def asking(system: System) -> AsyncIterator[Callable[[str], Awaitable[Answer]]]:
+    """Posts to names, all of which are one server."""
+    http = GuardedHttp(LOOPBACK)
+    async with serving(answering(reply())) as port:
+        try:
+            yield lambda name: http.post(f"http://{name}.example:{port}/", BODY, {})
+        finally:
+            system.let_go.set()
+            await http.close()
+
+
+def test_a_look_up_that_never_ends_is_a_dns_error_and_takes_one_thread_of_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario() -> None:
+        system = System(monkeypatch, threads=2)
+        async with asking(system) as post_to:
+            for _ in range(3):
+                answers = await asyncio.gather(*[post_to("hanging") for _ in range(4)])
+                assert {answer.error for answer in answers} == {"dns_error"}
+            assert (await post_to("good")).status == 200
+            assert system.asked == ["hanging.example", "good.example"]
+            # And once it has ended, the name is looked up anew
+            system.let_go.set()
+            assert (await post_to("hanging")).status == 200
+
+    run(scenario())
+
+
+def test_that_no_thread_is_free_for_a_look_up_is_no_fault_of_the_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario() -> None:
+        system = System(monkeypatch, threads=2)
+        async with asking(system) as post_to:
+            answers = await asyncio.gather(post_to("hanging-1"), post_to("hanging-2"), post_to("good"))
+            assert [answer.error for answer in answers] == ["dns_error", "dns_error", "local_error"]
+            system.let_go.set()
+            assert (await post_to("good")).status == 200
+
+    run(scenario())
+
+
+def test_a_look_up_waits_for_a_thread_as_long_as_for_an_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario() -> None:
+        system = System(monkeypatch, threads=1, within_s=20)
+        async with asking(system) as post_to:
+            both = asyncio.gather(post_to("hanging"), post_to("good"))
+            assert await asyncio.to_thread(system.hangs.wait, 20)
+            system.let_go.set()
+            assert [answer.status for answer in await both] == [200, 200]
+
+    run(scenario())
 
 
 @pytest.mark.parametrize(

@@ -6,28 +6,35 @@ from contextlib import contextmanager
 from email.message import EmailMessage
 from uuid import UUID
 
+import msgspec
 import pytest
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, Envelope, Session
 from sqlalchemy import Engine
 
+import workers.handlers  # noqa: F401  # registers them
 from domain.ids import new_id
 from domain.job_kinds import MailOrderConfirmed, MailOrderRejected
-from domain.jobs.retry_policy import DependencyDown, PermanentFailure, RetryLater
+from domain.jobs.attempts import ClaimedJob
+from domain.jobs.kind import find_kind
+from domain.jobs.retry_policy import DependencyDown, PermanentFailure, Snooze, Snoozed
 from tests.integration.builders import (  # noqa: F401  # in place of conftest's
     a_product,
     a_tenant,
     accepted,
     an_order,
+    claimed,
     emptied_database,
+    ended,
+    execute,
     module_database,
     resources,
     running,
 )
 from tests.integration.dev_process import free_port
-from workers.clients.mailer import Mailer
+from workers.clients.mailer import Mailer, NotTaken
 from workers.context import JobContext
-from workers.handlers.email import mail_order_confirmed, mail_order_rejected
+from workers.registry import HANDLERS
 
 SENDER = "Longshore <orders@longshore.example>"
 JOB = new_id()
@@ -40,7 +47,24 @@ class Server:
         self.taken: list[Envelope] = []
         self.sessions: set[int] = set()
         self.answers: dict[str, str] = {}
+        self.recipients: list[str] = []
         self.hangs_up_after_data = False
+        self.hangs_up_at_ehlo = False
+
+    async def handle_EHLO(  # noqa: N802  # aiosmtpd's name
+        self, server: SMTP, session: Session, _envelope: Envelope, name: str, responses: list[str]
+    ) -> list[str]:
+        session.host_name = name
+        if "EHLO" in self.answers:
+            responses = [self.answers["EHLO"]]
+        if self.hangs_up_at_ehlo:
+            assert isinstance(server.transport, asyncio.Transport)
+            server.transport.abort()
+        return responses
+
+    async def handle_HELO(self, _server: SMTP, session: Session, _envelope: Envelope, name: str) -> str:  # noqa: N802
+        session.host_name = name
+        return self.answers.get("EHLO", "250 OK")
 
     async def handle_MAIL(  # noqa: N802  # aiosmtpd's name
         self, _server: SMTP, session: Session, envelope: Envelope, address: str, _options: list[str]
@@ -54,6 +78,8 @@ class Server:
     async def handle_RCPT(  # noqa: N802  # aiosmtpd's name
         self, _server: SMTP, _session: Session, envelope: Envelope, address: str, _options: list[str]
     ) -> str:
+        if self.recipients:
+            return self.recipients.pop(0)
         if "RCPT" in self.answers:
             return self.answers.pop("RCPT")
         envelope.rcpt_tos.append(address)
@@ -154,8 +180,8 @@ def test_one_connection_serves_many_mails(server: Server, mailer: Mailer) -> Non
     [
         ("550 no such mailbox", PermanentFailure),
         ("552 too large", PermanentFailure),
-        ("451 greylisted", RetryLater),
-        ("452 full", RetryLater),
+        ("451 greylisted", NotTaken),
+        ("452 full", NotTaken),
         ("421 shutting down", DependencyDown),
         ("454 no authentication now", DependencyDown),
     ],
@@ -171,9 +197,41 @@ def test_a_refusal_means_what_its_code_says_and_the_next_mail_goes_out(
     assert len(server.taken) == 1
 
 
+@pytest.mark.parametrize("answer", ["550 blocked", "421 busy", None], ids=str)
+def test_a_server_that_lets_nobody_in_parks_the_lane_and_costs_no_mail_its_life(
+    server: Server, mailer: Mailer, answer: str | None
+) -> None:
+    server.hangs_up_at_ehlo = answer is None
+    server.answers |= {"EHLO": answer} if answer else {}
+    with pytest.raises(DependencyDown):
+        mailer.send(mail(), JOB)
+    server.hangs_up_at_ehlo = False
+    server.answers.clear()
+    mailer.send(mail(), JOB)
+    assert len(server.taken) == 1
+
+
+@pytest.mark.parametrize("answer", ["550 no such mailbox", "450 greylisted"])
+def test_who_of_several_is_refused_is_told_and_the_others_get_no_second_mail(
+    server: Server, mailer: Mailer, answer: str
+) -> None:
+    server.answers["RCPT"] = answer
+    with pytest.raises(PermanentFailure, match=f"1 of the recipients: {answer[:3]}$"):
+        mailer.send(mail("ada@example.com, eve@example.com, joe@example.com"), JOB)
+    assert [envelope.rcpt_tos for envelope in server.taken] == [["eve@example.com", "joe@example.com"]]
+
+
+def test_a_server_that_leaves_while_it_is_asked_about_recipients_is_down_for_all_of_them(
+    server: Server, mailer: Mailer
+) -> None:
+    server.recipients = ["550 no such mailbox", "421 shutting down"]
+    with pytest.raises(DependencyDown):
+        mailer.send(mail("ada@example.com, eve@example.com, joe@example.com"), JOB)
+
+
 def test_greylisting_is_waited_out_and_names_no_address(server: Server, mailer: Mailer) -> None:
     server.answers["RCPT"] = "451 <ada@example.com> greylisted"
-    with pytest.raises(RetryLater) as refused:
+    with pytest.raises(NotTaken) as refused:
         mailer.send(mail(), JOB)
     assert refused.value.after_s == 300
     assert "ada" not in str(refused.value)
@@ -282,21 +340,49 @@ def test_a_rejected_order_is_told_too(engine: Engine, url: str, server: Server) 
     assert "out of stock" in str(server.taken[0].content).replace("=\\r\\n", "")
 
 
+def test_a_mail_that_is_not_taken_comes_back_for_a_day_without_using_an_attempt(
+    engine: Engine, url: str, server: Server
+) -> None:
+    job = _about(engine, "ada@example.com", MailOrderRejected)
+    for _ in range(5):
+        server.answers["DATA"] = "452 the disk is full"
+        with pytest.raises(Snooze, match="452") as early:
+            _tell_of(engine, url, job)
+        assert early.value.seconds == 300
+        ended(engine, job, Snoozed(0.0, "452"))
+        (job,) = claimed(engine, [job.id])
+    assert job.attempt == 1
+    # When that has lasted for a day
+    execute(engine, "UPDATE attempts SET started_at = started_at - interval '25 hours' WHERE claim = 1")
+    server.answers["DATA"] = "452 the disk is full"
+    with pytest.raises(PermanentFailure, match="for a day"):
+        _tell_of(engine, url, job)
+    # Then a replay, which is another attempt, has a day of its own
+    execute(engine, "UPDATE jobs SET attempt = 2 WHERE id = :id", id=job.id)
+    server.answers["DATA"] = "452 the disk is full"
+    with pytest.raises(Snooze):
+        _tell_of(engine, url, msgspec.structs.replace(job, attempt=2))
+
+
 def _tell(engine: Engine, url: str, address: str, *, rejected: bool = False) -> UUID:
     """The handler of the mail runs for an order of this customer. Answers the job's id."""
+    job = _about(engine, address, MailOrderRejected if rejected else MailOrderConfirmed)
+    _tell_of(engine, url, job)
+    return job.id
+
+
+def _about(engine: Engine, address: str, kind: type[MailOrderRejected | MailOrderConfirmed]) -> ClaimedJob:
     tenant_id = a_tenant(engine)
     a_product(engine, tenant_id)
     (order,) = accepted(engine, [an_order(tenant_id, {"LAMP": 2}, customer_email=address)])
-    payload = MailOrderRejected(order.order_id) if rejected else MailOrderConfirmed(order.order_id)
-    job = running(engine, tenant_id, payload)
+    return running(engine, tenant_id, kind(order.order_id))
+
+
+def _tell_of(engine: Engine, url: str, job: ClaimedJob) -> None:
     given = resources(engine, url)
     ctx = JobContext(job, given, 30.0)
     try:
-        if isinstance(payload, MailOrderRejected):
-            mail_order_rejected(payload, ctx)
-        else:
-            mail_order_confirmed(payload, ctx)
+        HANDLERS[job.kind].run(find_kind(job.kind).decode(job.args), ctx)
     finally:
         ctx.close()
         given.mailer._drop()
-    return job.id

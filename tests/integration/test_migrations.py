@@ -9,6 +9,7 @@ import pytest
 from alembic import command
 from alembic.config import Config
 from sqlalchemy import Engine, text
+from typer.testing import CliRunner
 
 from domain.database import connect
 from domain.ids import new_id
@@ -18,8 +19,10 @@ from domain.jobs.retry_policy import Succeeded
 from domain.stretch import Stretch
 from domain.tables import metadata
 from ops import migrate
+from ops.cli import app
 from ops.migrate import MIGRATIONS, current, downgrade, head, upgrade
 from tests.integration.builders import a_tenant, at_once, claimed, ended, enqueued, eventually, execute, rows, scalar
+from tests.integration.command_line import ENVIRON
 from tests.integration.conftest import Servers
 from tests.integration.databases import a_database
 
@@ -82,6 +85,23 @@ def test_down_to_the_base_leaves_nothing_of_ours_and_up_again_builds_it_all(empt
 
     upgrade(empty_url)
     assert names(empty) == before
+
+
+def test_the_command_goes_back_only_when_it_is_told_twice_and_says_where_the_database_is(
+    empty: Engine, empty_url: str
+) -> None:
+    def said(*words: str) -> tuple[int, str]:
+        environ = {**ENVIRON, "DATABASE_URL": empty_url}
+        result = CliRunner().invoke(app, ["migrate", *words], env=environ, catch_exceptions=False)
+        return result.exit_code, result.output
+
+    assert said() == (0, f"The database is at {head()}.\n")
+    assert said("0003") == (0, f"The database is at {head()}.\n")
+    code, question = said("--down", "base")
+    assert (code, current(empty)) == (6, head())
+    assert f"from {head()} back to base" in question
+    assert said("--down", "base", "--yes") == (0, "The database is at base.\n")
+    assert "jobs" not in names(empty)
 
 
 def test_the_leases_of_running_jobs_go_down_with_the_schema_and_come_up_again(empty: Engine, empty_url: str) -> None:

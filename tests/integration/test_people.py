@@ -157,6 +157,6 @@ class TestRetention:
             if expired:
                 for table, column in tables.items():
                     execute(stage.engine, f"UPDATE {table} SET {column} = now() - interval '16 minutes'")
-        assert retain(stage.engine, 30).tokens_deleted == 15
+        assert retain(stage.engine, 30).expired_deleted == 15
         assert [scalar(stage.engine, f"SELECT count(*) FROM {table}") for table in tables] == [5, 5, 5]
-        assert retain(stage.engine, 30).tokens_deleted == 0
+        assert retain(stage.engine, 30).expired_deleted == 0

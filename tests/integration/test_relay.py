@@ -20,7 +20,7 @@ from domain.fleet.leadership import Leadership
 from domain.ids import new_id
 from domain.job_kinds import GenerateReport, MailOrderConfirmed, ReserveInventory
 from domain.jobs.attempts import ClaimedJob
-from domain.jobs.controls import Control, limit, pause, resume
+from domain.jobs.controls import Scope, limit, pause, resume
 from domain.jobs.finish import plain_finish_of
 from domain.jobs.kind import JobArgs
 from domain.jobs.outbox import enqueue, new_job
@@ -186,9 +186,9 @@ def tenants_of(jobs: Sequence[ClaimedJob]) -> Counter[UUID]:
     return Counter(job.tenant_id for job in jobs)
 
 
-def control(engine: Engine, wanted: Control) -> None:
+def control(engine: Engine, scope: Scope, name: str, **limits: float) -> None:
     with engine.begin() as tx:
-        limit(tx, wanted, "olga@harbour")
+        limit(tx, scope, name, limits, "olga@harbour")
 
 
 def cut_off(engine: Engine) -> None:
@@ -465,7 +465,7 @@ def test_no_more_are_rung_or_running_than_the_cap_allows(  # noqa: PLR0913, PLR0
 ) -> None:
     with engine.begin() as tx:
         open_lane(tx, "endpoint:1", QUEUE)
-    control(engine, Control(scope, name, max_in_flight=5))
+    control(engine, scope, name, max_in_flight=5)
     errands(engine, tenant_id, 40, lane=lane)
     one, done = start_relay(), 0
     for step in range(60):
@@ -486,7 +486,7 @@ def test_no_more_are_rung_or_running_than_the_cap_allows(  # noqa: PLR0913, PLR0
 def test_a_cap_holds_while_urgent_jobs_push_what_was_rung_out_of_sight(
     engine: Engine, redis: Redis, tenant_id: UUID, crew: Crew, start_relay: StartRelay
 ) -> None:
-    control(engine, Control("kind", KIND, max_in_flight=5))
+    control(engine, "kind", KIND, max_in_flight=5)
     fill(engine, tenant_id, 100)
     one = start_relay()
     one.ring_once()
@@ -507,7 +507,7 @@ def test_no_tenant_has_more_in_flight_than_a_tenant_may(
     one_tenant, other = a_tenant(engine, "one"), a_tenant(engine, "other")
     with engine.begin() as tx:
         open_lane(tx, "endpoint:1", QUEUE)
-    control(engine, Control(scope, name, max_in_flight_per_tenant=3))
+    control(engine, scope, name, max_in_flight_per_tenant=3)
     fill(engine, one_tenant, 50, lane=lane)
     if scope == "queue":
         fill(engine, one_tenant, 50, kind="test.chore", lane=lane)
@@ -530,7 +530,7 @@ def test_a_cap_counts_jobs_with_and_without_a_lane_together(
 ) -> None:
     with engine.begin() as tx:
         open_lane(tx, "endpoint:1", QUEUE)
-    control(engine, Control("kind", KIND, max_in_flight_per_tenant=5))
+    control(engine, "kind", KIND, max_in_flight_per_tenant=5)
     fill(engine, tenant_id, 2)
     fill(engine, tenant_id, 9, lane="endpoint:1")
     one = start_relay()
@@ -546,7 +546,7 @@ def test_hundreds_of_lanes_of_who_may_not_start_do_not_stand_in_the_way_of_anoth
 ) -> None:
     # Given a tenant whose backlog lies in more lanes than a pass serves, all of which have waited longest
     if why == "tenant is capped":
-        control(engine, Control("queue", QUEUE, max_in_flight_per_tenant=1))
+        control(engine, "queue", QUEUE, max_in_flight_per_tenant=1)
     else:
         with engine.begin() as tx:
             pause(tx, "kind", "test.chore", "olga@harbour")
@@ -578,7 +578,7 @@ def test_no_more_start_per_second_than_the_limit_and_one_burst(
 ) -> None:
     with engine.begin() as tx:
         open_lane(tx, "endpoint:1", QUEUE)
-    control(engine, Control("kind", KIND, starts_per_second=20.0))
+    control(engine, "kind", KIND, starts_per_second=20.0)
     errands(engine, tenant_id, 200, lane=lane)
     one = start_relay()
     started = time.monotonic()
@@ -875,6 +875,29 @@ def test_a_hint_does_not_overtake_what_stands_before_it(
     one._hint = Hint(QUEUE, KIND, tenant_id, [new_id()])
     one.ring_once()
     assert bells_waiting(redis, [QUEUE])[QUEUE] == 0
+
+
+def test_hints_without_end_do_not_keep_a_resume_from_being_obeyed(
+    engine: Engine, redis: Redis, tenant_id: UUID, start_relay: StartRelay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a kind that is paused, and whose jobs come faster than the relay hears of them
+    one = start_relay()
+    monkeypatch.setattr(relay, "_CONTROLS_AT_LATEST_S", 0.05)
+    with engine.begin() as tx:
+        pause(tx, "kind", KIND, "test")
+    one.ring_once()
+
+    def hear_of_one_more() -> int:
+        (job_id,) = enqueued(engine, tenant_id, Errand())
+        one._hint = Hint(QUEUE, KIND, tenant_id, [job_id])
+        return one.ring_once()
+
+    assert hear_of_one_more() == 0
+    # When it is resumed
+    with engine.begin() as tx:
+        resume(tx, "kind", KIND, "test")
+    # Then they ring
+    eventually(lambda: hear_of_one_more() > 0)
 
 
 def hint_bell(**changes: Any) -> bytes:

@@ -1,35 +1,92 @@
-"""A report streams: whatever its size, only a batch of rows is in memory."""
+"""A report is written page by page: in memory is one page, in the database nothing is open, and it comes to an end."""
 
+import csv
+from collections.abc import Iterator
 from datetime import UTC, datetime
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
-from sqlalchemy import Engine, Row, text
+import msgspec
+import pytest
+from sqlalchemy import Engine, text
 
-from domain.reports.reports import count_orders, orders_in_period
+from domain.jobs.kind import find_kind
+from domain.reports.reports import count_orders, get_report, next_orders, request_report
 from domain.tenants.tenants import ensure_tenant
+from tests.integration.builders import a_product, accepted, an_order, claimed, resources, rows, scalar
+from workers.context import JobContext
+from workers.handlers.reports import generate_report
 
 ROWS = 2_500
+PERIOD = {"since": datetime(2020, 1, 1, tzinfo=UTC), "until": datetime(2100, 1, 1, tzinfo=UTC)}
 
 
-def test_rows_come_in_batches_however_many_there_are(engine: Engine) -> None:
-    # Given many orders of one tenant, and some of another
-    with engine.begin() as tx:
-        tenant, other = ensure_tenant(tx, "ours"), ensure_tenant(tx, "theirs")
-        for owner, count in ((tenant, ROWS), (other, 10)):
-            tx.execute(
-                text(
-                    "INSERT INTO orders (id, tenant_id, idempotency_key, request_hash, customer_email, currency, total,"
-                    " root_job_id) SELECT uuidv7(), :owner, 'k' || n, 'h', 'ada@example.com', 'USD', n, uuidv7()"
-                    " FROM generate_series(1, :count) AS n"
-                ),
-                {"owner": owner, "count": count},
+class Asked:
+    """A report that somebody asked for, of many orders. Another tenant has some, too."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        with engine.begin() as tx:
+            self.tenant_id, other = ensure_tenant(tx, "ours"), ensure_tenant(tx, "theirs")
+            for owner, count in ((self.tenant_id, ROWS), (other, 10)):
+                tx.execute(
+                    text(
+                        "INSERT INTO orders (id, tenant_id, idempotency_key, request_hash, customer_email, currency,"
+                        " total, root_job_id) SELECT uuidv7(), :owner, 'k' || n, 'h', 'ada@example.com', 'USD', n,"
+                        " uuidv7() FROM generate_series(1, :count) AS n"
+                    ),
+                    {"owner": owner, "count": count},
+                )
+            self.report, self.job = request_report(
+                tx, self.tenant_id, type_="orders", format_="csv", trace=None, **PERIOD
             )
-    period = {"period_from": datetime(2020, 1, 1, tzinfo=UTC), "period_to": datetime(2100, 1, 1, tzinfo=UTC)}
-    report = cast("Row[Any]", SimpleNamespace(tenant_id=tenant, **period))
-    # When they are read
+
+    def pages(self, before: datetime, limit: int) -> Iterator[list[Any]]:
+        last = None
+        with self.engine.connect() as connection:
+            while page := next_orders(connection, self.report, before, last, limit):
+                yield list(page)
+                last = page[-1]
+
+
+@pytest.fixture
+def asked(engine: Engine) -> Asked:
+    return Asked(engine)
+
+
+def test_rows_come_in_pages_however_many_there_are(asked: Asked) -> None:
+    """All of them have one time: the pages part them by id."""
+    later = datetime.now(UTC).replace(year=2099)
+    pages = list(asked.pages(later, limit=500))
+    assert [len(page) for page in pages] == [500] * 5
+    assert len({order.id for page in pages for order in page}) == ROWS
+    with asked.engine.connect() as connection:
+        assert count_orders(connection, asked.report, later) == ROWS
+    # And none of after the moment that is asked for
+    assert list(asked.pages(PERIOD["since"], limit=500)) == []
+
+
+def test_nothing_is_open_while_the_store_writes_and_what_comes_meanwhile_is_of_another_report(asked: Asked) -> None:
+    engine, files = asked.engine, []
+    a_product(engine, asked.tenant_id)
+
+    class Store:
+        def write(self, _key: str, chunks: Iterator[bytes]) -> int:
+            files.append(b"")
+            for number, chunk in enumerate(chunks):
+                accepted(engine, [an_order(asked.tenant_id)] if number < 10 else [])
+                open_ = "state LIKE 'idle in transaction%' AND datname = current_database()"
+                assert rows(engine, f"SELECT query FROM pg_stat_activity WHERE {open_}") == []
+                files[-1] += chunk
+            return len(files[-1])
+
+    (job,) = claimed(engine, [asked.job.id])
+    store: Any = Store()
+    generate_report(
+        find_kind(job.kind).decode(job.args),
+        JobContext(job, msgspec.structs.replace(resources(engine), reports=store), 60),
+    )
+    header, *lines = csv.reader(files[0].decode().splitlines())
+    assert (header[0], len(lines), len({order_id for order_id, *_ in lines})) == ("orderId", ROWS, ROWS)
     with engine.connect() as connection:
-        assert count_orders(connection, report) == ROWS
-        batches = [len(rows) for rows in orders_in_period(connection, report, rows_at_once=500)]
-    # Then never more than a batch at once, and each row of this tenant once
-    assert batches == [500] * 5
+        assert get_report(connection, asked.tenant_id, asked.report.id).row_count == ROWS
+    assert scalar(engine, "SELECT count(*) FROM orders WHERE tenant_id = :id", id=asked.tenant_id) > ROWS + 1

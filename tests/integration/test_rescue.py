@@ -16,7 +16,8 @@ from domain.jobs.kind import JobArgs
 from domain.jobs.rescue import Mended, mend_unheld, recount_lanes, reopen_lost_lanes, take_over_expired
 from domain.jobs.retry_policy import Errored, Succeeded
 from domain.lanes.lanes import open_lane
-from domain.webhooks.endpoints import create_endpoint, delete_endpoint
+from domain.webhooks.deletion import delete_endpoint
+from domain.webhooks.endpoints import create_endpoint
 from tests.integration.builders import (  # noqa: F401  # in place of conftest's
     SECRET_KEY,
     a_product,

@@ -1,5 +1,6 @@
 """Stock: never oversold, an order whole or not at all, and the ledger says how it came about, whatever runs at once."""
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from uuid import UUID
@@ -77,7 +78,7 @@ def do(engine: Engine, jobs: Sequence[ClaimedJob]) -> None:
     """The handler of these claimed jobs runs on them as one bundle."""
     for name in {job.kind for job in jobs}:
         bundle = [BundleJob(job, find_kind(name).decode(job.args)) for job in jobs if job.kind == name]
-        HANDLERS[name].run(BundleContext(bundle, resources(engine)))
+        HANDLERS[name].run(BundleContext(bundle, resources(engine), time.monotonic() + 30))
 
 
 def reserved(engine: Engine, orders: Sequence[AcceptedOrder]) -> None:
@@ -202,12 +203,25 @@ def test_a_rejected_order_has_nothing_to_release(engine: Engine, tenant_id: UUID
     assert (statuses(engine), stock(engine)) == (["rejected"], (10, 0))
 
 
+@pytest.mark.parametrize("payload", [ReserveInventory, ReleaseInventory, ShipInventory])
+def test_a_job_moves_no_order_of_another_tenant_also_beside_a_job_of_that_one(
+    engine: Engine, tenant_id: UUID, payload: Payload
+) -> None:
+    theirs, ours = taken_in(engine, tenant_id, {"LAMP": 1}, {"LAMP": 2})
+    stranger = ask(engine, a_tenant(engine, "umbrella"), payload, theirs)
+    do(engine, [stranger, *claimed(engine, [ours.job_id])])
+    assert the_job(engine, stranger.id).state == "dead"
+    assert (statuses(engine), stock(engine)) == (["accepted", "confirmed"], (10, 2))
+
+
 def test_a_reservation_that_runs_twice_reserves_once(engine: Engine, tenant_id: UUID) -> None:
     (order,) = taken_in(engine, tenant_id, {"LAMP": 2})
     job_of = {order.order_id: order.job_id}
     for _ in range(2):
         with engine.begin() as tx:
-            assert reservations.reserve(tx, job_of, {}) == {order.order_id: {"code": "ORDER_CONFIRMED"}}
+            assert reservations.reserve(tx, job_of, {order.order_id: tenant_id}, {}) == {
+                order.order_id: {"code": "ORDER_CONFIRMED"}
+            }
     assert stock(engine) == (10, 2)
     assert len(events(engine)) == 2
 
@@ -228,12 +242,12 @@ def test_a_reservation_that_two_workers_run_at_once_reserves_once(engine: Engine
     assert scalar(engine, "SELECT count(*) FROM attempts") == 4
 
 
-def test_the_replay_of_a_failed_order_confirms_it_without_announcing_it_again(engine: Engine, tenant_id: UUID) -> None:
+def test_the_replay_of_a_failed_order_confirms_it_and_tells_of_its_creation(engine: Engine, tenant_id: UUID) -> None:
     (order,) = taken_in(engine, tenant_id, {"LAMP": 2})
     execute(engine, "UPDATE orders SET status = 'failed', version = 2")
     reserved(engine, [order])
     assert statuses(engine) == ["confirmed"]
-    assert events(engine) == [("order.confirmed", 3)]
+    assert events(engine) == [("order.created", 1), ("order.confirmed", 3)]
 
 
 @pytest.mark.parametrize("step", ["_take", "_decide", "publish"])
@@ -295,7 +309,7 @@ def test_whatever_happens_in_whatever_order_the_ledger_agrees(engine: Engine, hi
         elif orders:
             order = orders[number % len(orders)]
             with engine.begin() as tx:
-                acts[verb](tx, {order.order_id: order.job_id}, {})
+                acts[verb](tx, {order.order_id: order.job_id}, {order.order_id: tenant_id}, {})
         assert_sound(engine)
 
 

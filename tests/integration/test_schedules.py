@@ -57,6 +57,10 @@ def tally_kind() -> Iterator[None]:
             shop: str
             tick: datetime
 
+            def __post_init__(self) -> None:
+                if self.shop == "gone":
+                    raise KeyError(self.shop)
+
         yield
 
 
@@ -290,6 +294,7 @@ def test_a_name_is_taken_once(engine: Engine, tenant_id: UUID) -> None:
     [
         "args = '{}'",
         "time_zone = 'Europe/Atlantis'",
+        """args = '{"shop": "gone"}'""",
     ],
 )
 def test_a_schedule_that_cannot_be_read_any_more_is_paused_with_the_reason(

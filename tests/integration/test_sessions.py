@@ -86,3 +86,11 @@ def test_a_process_that_wanted_memory_at_its_first_log_in_logs_in_when_there_is_
     command = [sys.executable, "-c", _STARVED, database_url, str(blocks)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr[-500:]
+
+
+def test_options_of_the_url_hold_where_we_have_none_of_our_own(database_url: str) -> None:
+    engine = connect(f"{database_url}?options=-csearch_path%3Dshop%20-clock_timeout%3D7", process="test")
+    with engine.connect() as connection:
+        shown = [connection.exec_driver_sql(f"SHOW {name}").scalar() for name in ("search_path", "lock_timeout")]
+    engine.dispose()
+    assert shown == ["shop", "5s"]

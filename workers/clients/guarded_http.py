@@ -11,7 +11,6 @@ import socket
 import ssl
 import time
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import aiohttp
@@ -20,15 +19,15 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 
 from domain.webhooks.address_rules import Network, forbidden
 from domain.webhooks.answer_rules import Answer, ErrorCode
+from workers.clients.look_ups import SystemResolver
 
 READ_MAX_BYTES = 16_384
 KEPT_BODY_BYTES = 4_096
 KEPT_HEADER_CHARS = 2_048
-LOOKUP_TIMEOUT_S = 3.0
-#: A look-up that hangs occupies a thread, so never one of the event loop's own few.
-LOOKUP_THREADS = 64
 
-_OUR_OWN_FAULTS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL})
+_OUR_OWN_FAULTS = frozenset(
+    {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL, errno.EAGAIN}
+)
 #: The first that fits: aiohttp's classes inherit from each other and from OSError.
 _CODES: tuple[tuple[type[Exception], ErrorCode], ...] = (
     (aiohttp.ConnectionTimeoutError, "timeout_connect"),
@@ -76,7 +75,7 @@ class GuardedHttp:
         self._connect_timeout_s = connect_timeout_s
         self._user_agent = user_agent
         self._connection_age_s = connection_age_s
-        self._resolver = _JudgingResolver(resolver or _ThreadResolver(), self._allowed)
+        self._resolver = _JudgingResolver(resolver or SystemResolver(), self._allowed)
         self._ssl_context = ssl_context or ssl.create_default_context()
         self._pools: list[_Pool] = []
 
@@ -197,9 +196,8 @@ class _JudgingResolver(AbstractResolver):
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
     ) -> list[ResolveResult]:
         try:
-            async with asyncio.timeout(LOOKUP_TIMEOUT_S):
-                found = await self._source.resolve(host, port, family)
-        except (TimeoutError, UnicodeError) as failure:
+            found = await self._source.resolve(host, port, family)
+        except UnicodeError as failure:
             raise OSError("the name cannot be looked up") from failure
         if not found:
             raise OSError("the name has no address")
@@ -209,33 +207,6 @@ class _JudgingResolver(AbstractResolver):
 
     async def close(self) -> None:
         await self._source.close()
-
-
-class _ThreadResolver(AbstractResolver):
-    """The system's look-up (getaddrinfo) in threads of its own, started as they are needed."""
-
-    def __init__(self) -> None:
-        self._threads: ThreadPoolExecutor | None = None
-
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
-    ) -> list[ResolveResult]:
-        if self._threads is None:
-            self._threads = ThreadPoolExecutor(LOOKUP_THREADS, thread_name_prefix="lookup")
-        loop = asyncio.get_running_loop()
-        found = await loop.run_in_executor(
-            self._threads, lambda: socket.getaddrinfo(host, port, family, socket.SOCK_STREAM)
-        )
-        flags = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
-        return [
-            ResolveResult(hostname=host, host=str(where[0]), port=port, family=kind, proto=protocol, flags=flags)
-            for kind, _, protocol, _, where in found
-        ]
-
-    async def close(self) -> None:
-        if self._threads is not None:
-            self._threads.shutdown(wait=False, cancel_futures=True)
-            self._threads = None
 
 
 async def _exchange(

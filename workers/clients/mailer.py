@@ -20,6 +20,10 @@ TIMEOUT_S = 10.0
 GREYLIST_S = 300.0
 
 
+class NotTaken(RetryLater):
+    """The server has said that it did not take the mail, for now: no copy of it can be under way."""
+
+
 class Mailer:
     """Thread-safe. `url` is smtp://, smtp+starttls:// or smtps:// with optional user:password@."""
 
@@ -30,15 +34,16 @@ class Mailer:
     def send(self, mail: EmailMessage, idempotency_key: UUID) -> None:
         """The server has taken responsibility for the mail. Its Message-ID is the same on every attempt of a job.
 
-        Raises DependencyDown when the server cannot be reached, RetryLater when it says not now, PermanentFailure when
-        it will never take this mail. A connection lost after the data was sent is none of these: the mail may be out.
+        Raises DependencyDown when the server cannot be reached, NotTaken when it says not now, PermanentFailure when it
+        will never take this mail, or took it for some of the recipients only: a retry would be a second mail to them. A
+        connection lost after the data was sent is none of these: the mail may be out.
         """
         if not any(mail[name].addresses for name in ("To", "Cc", "Bcc") if name in mail):
             raise PermanentFailure("the mail names nobody whom it goes to")
         self._complete(mail, idempotency_key)
         client = self._client()
         try:
-            client.send_message(mail)
+            refused = client.send_message(mail)
         except smtplib.SMTPRecipientsRefused as error:
             raise _judged(_code_of(error)) from None  # it names the recipient
         except smtplib.SMTPResponseException as error:
@@ -47,6 +52,9 @@ class Mailer:
         except (OSError, smtplib.SMTPException):
             self._drop()
             raise
+        if refused:
+            codes = ", ".join(sorted({str(code) for code, _ in refused.values()}))
+            raise PermanentFailure(f"the mail server refuses {len(refused)} of the recipients: {codes}")
 
     def _complete(self, mail: EmailMessage, idempotency_key: UUID) -> None:
         if "From" not in mail:
@@ -84,6 +92,7 @@ class Mailer:
             client.starttls(context=ssl.create_default_context())
         if self._url.username:
             client.login(unquote(self._url.username), unquote(self._url.password or ""))
+        client.ehlo_or_helo_if_needed()  # or the first mail would say it, and pay for a server that wants nobody now
 
     def _drop(self) -> None:
         client: smtplib.SMTP | None = getattr(self._kept, "client", None)
@@ -97,12 +106,13 @@ def _judged(code: int) -> Exception:
     if code in {421, 454}:
         return DependencyDown(SMTP, f"the mail server answers {code}")
     if 400 <= code < 500:
-        return RetryLater(GREYLIST_S, f"the mail server answers {code}")
+        return NotTaken(GREYLIST_S, f"the mail server answers {code}")
     return PermanentFailure(f"the mail server refuses the mail: {code}")
 
 
 def _code_of(refused: smtplib.SMTPRecipientsRefused) -> int:
-    return max(code for code, _ in refused.recipients.values())
+    codes = {code for code, _ in refused.recipients.values()}
+    return 421 if 421 in codes else max(codes)  # after a 421 nobody else was asked about
 
 
 def _answers(client: smtplib.SMTP) -> bool:

@@ -1,5 +1,6 @@
 """The mails a customer gets about an order."""
 
+from datetime import timedelta
 from email.errors import MessageError
 from email.headerregistry import Address
 from email.message import EmailMessage
@@ -8,14 +9,20 @@ from uuid import UUID
 
 from sqlalchemy import Row
 
+from domain.database import database_time
 from domain.job_kinds import MailOrderConfirmed, MailOrderRejected
-from domain.jobs.retry_policy import PermanentFailure
+from domain.jobs.attempts import tried_since
+from domain.jobs.retry_policy import PermanentFailure, Snooze
 from domain.money_rules import to_major
 from domain.orders.queries import get_order, lines_of
 from domain.tenants.config import read_config
 from domain.tenants.config_rules import MAIL_FROM
+from workers.clients.mailer import NotTaken
 from workers.context import JobContext
 from workers.registry import handles
+
+#: "Not now" uses up no attempt, so something else must end a mail that is never taken.
+LONGEST_NOT_TAKEN = timedelta(days=1)
 
 
 @handles(MailOrderConfirmed)
@@ -49,14 +56,24 @@ def _load(order_id: UUID, ctx: JobContext) -> tuple[Row[Any], list[Row[Any]]]:
 
 
 def send_mail(ctx: JobContext, address: str, subject: str, text: str) -> None:
-    """A mail from the tenant's own sender, if it has one. Raises what `Mailer.send` raises."""
+    """A mail from the tenant's own sender, if it has one.
+
+    Raises what `Mailer.send` raises, but for a mail that was not taken: it comes back for a day without using up an
+    attempt. Attempts are for those that may be out.
+    """
     mail = EmailMessage()
     if (sender := read_config(ctx.connection, ctx.secret_key, ctx.tenant_id, MAIL_FROM)) is not None:
         mail["From"] = str(sender)
     mail["To"] = _only(address)
     mail["Subject"] = subject
     mail.set_content(text)
-    ctx.mailer.send(mail, idempotency_key=ctx.job_id)
+    try:
+        ctx.mailer.send(mail, idempotency_key=ctx.job_id)
+    except NotTaken as refused:
+        since = ctx.at_once(lambda tx: tried_since(tx, ctx.job))
+        if database_time.now() - since > LONGEST_NOT_TAKEN:
+            raise PermanentFailure(f"for a day {refused}") from None
+        raise Snooze(refused.after_s, str(refused)) from None
     ctx.detail = {"subject": subject}
 
 

@@ -13,7 +13,10 @@ from workers.registry import handles_bulk
 from workers.tally import count_decided
 
 Args = ReserveInventory | ReleaseInventory | ShipInventory
-Settle = Callable[[Connection, Mapping[UUID, UUID], Mapping[UUID, dict[str, str] | None]], dict[UUID, dict[str, Any]]]
+Settle = Callable[
+    [Connection, Mapping[UUID, UUID], Mapping[UUID, UUID], Mapping[UUID, dict[str, str] | None]],
+    dict[UUID, dict[str, Any]],
+]
 
 
 @handles_bulk(ReserveInventory)
@@ -37,8 +40,9 @@ def ship_inventory(bundle: BundleContext[ShipInventory]) -> None:
 def _run(bundle: BundleContext[Any], settle_stock: Settle) -> None:
     with bundle.transaction() as (tx, jobs):
         job_of = {mate.args.order_id: mate.id for mate in jobs}
+        tenant_of = {mate.args.order_id: mate.job.tenant_id for mate in jobs}
         trace_of = {mate.args.order_id: mate.job.trace_context for mate in jobs}
-        results = settle_stock(tx, job_of, trace_of) if jobs else {}
+        results = settle_stock(tx, job_of, tenant_of, trace_of) if jobs else {}
         for mate in jobs:
             _conclude(mate, results.get(mate.args.order_id))
 

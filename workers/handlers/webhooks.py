@@ -1,6 +1,6 @@
 """Delivering an event to one subscriber: signed anew on each attempt, over the same bytes, under one constant id."""
 
-from datetime import datetime, timedelta
+from datetime import timedelta
 from random import random
 
 import msgspec
@@ -8,6 +8,7 @@ from sqlalchemy import Connection
 
 from domain.database import database_time
 from domain.job_kinds import DeliverWebhook
+from domain.jobs.attempts import tried_since
 from domain.jobs.retry_policy import Backoff, ExternalFailure, PermanentFailure, RetryLater, Snooze
 from domain.lanes.lane_rules import Observation
 from domain.webhooks.answer_rules import (
@@ -22,12 +23,19 @@ from domain.webhooks.answer_rules import (
     judge,
 )
 from domain.webhooks.cloud_event import encode_event
-from domain.webhooks.endpoints import RetryOverride, Subscriber, disable_endpoint, get_event, subscriber
+from domain.webhooks.endpoints import (
+    RetryOverride,
+    Subscriber,
+    disable_endpoint,
+    get_event,
+    is_at_version,
+    subscriber,
+)
 from domain.webhooks.signature_rules import message_id, signed_headers
 from workers.context import JobContext
 from workers.registry import handles
 
-#: A 429 uses up no attempt, so something else must end a message that is throttled for ever: its age.
+#: A 429 uses up no attempt, so something else must end a message that is throttled for ever: how long that has lasted.
 LONGEST_THROTTLED = timedelta(days=7)
 
 
@@ -36,7 +44,6 @@ class Parcel(msgspec.Struct, frozen=True):
 
     to: Subscriber
     event_type: str
-    occurred_at: datetime
     body: bytes
 
 
@@ -54,10 +61,16 @@ async def deliver_webhook(args: DeliverWebhook, ctx: JobContext) -> dict[str, ob
     verdict = judge(answer, database_time.now())
     ctx.seen = _observation(verdict, answer)
     if isinstance(verdict, DisableEndpoint):
-        reason = verdict.reason
-        await ctx.in_thread(lambda tx: disable_endpoint(tx, args.endpoint_id, reason))
-    if isinstance(verdict, Throttled) and database_time.now() - parcel.occurred_at > LONGEST_THROTTLED:
-        raise PermanentFailure(f"expired: {verdict.reason}")
+        verdict = await _disable_if_unchanged(verdict, to, ctx)
+    elif ctx.seen.park_s is not None and not await ctx.in_thread(
+        lambda tx: is_at_version(tx, ctx.tenant_id, to.id, to.version)
+    ):
+        ctx.seen = Observation(None)  # perhaps another host has asked for that pause
+    if isinstance(verdict, Throttled):
+        # Not the age of the event: it may have been held for longer, or be replayed.
+        since = await ctx.in_thread(lambda tx: tried_since(tx, ctx.job))
+        if database_time.now() - since > LONGEST_THROTTLED:
+            raise PermanentFailure(f"expired: {verdict.reason}")
     return _conclude(verdict, to.retry, ctx.attempt)
 
 
@@ -66,7 +79,15 @@ def _pack(tx: Connection, args: DeliverWebhook, ctx: JobContext) -> Parcel | Non
     if to is None:
         return None
     event = get_event(tx, ctx.tenant_id, args.event_id)
-    return Parcel(to, event.type, event.occurred_at, encode_event(event))
+    return Parcel(to, event.type, encode_event(event))
+
+
+async def _disable_if_unchanged(asked: DisableEndpoint, to: Subscriber, ctx: JobContext) -> Verdict:
+    """An endpoint that is another one by now, or disabled already, is told again: at the address that it has then."""
+    is_disabled = await ctx.in_thread(
+        lambda tx: disable_endpoint(tx, ctx.tenant_id, to.id, to.version, asked.reason),
+    )
+    return asked if is_disabled or asked.delivered else Retry(None, park=False, reason=asked.reason)
 
 
 def _shown(answer: Answer) -> dict[str, object]:
