@@ -13,7 +13,6 @@ from redis.asyncio import Redis
 from redis.asyncio.client import PubSub
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
 
 from domain.jobs.announcements import CHANNEL, pack, unpack
 from ops.telemetry import log
@@ -60,7 +59,7 @@ class Announcements:
             task.add_done_callback(self._said.discard)
 
     async def _say(self, word: bytes) -> None:
-        with suppress(RedisError, OSError):
+        with suppress(Exception):
             await self._redis.publish(CHANNEL, word)
 
     async def _keep_listening(self) -> None:
@@ -70,7 +69,7 @@ class Announcements:
             try:
                 await pubsub.subscribe(CHANNEL)
                 await self._listen(pubsub)
-            except (RedisError, OSError) as error:
+            except Exception as error:  # noqa: BLE001  # one wrong byte of a reply is anything from ValueError on
                 if self.hears:  # one line per outage
                     logger.warning("announcements.unheard", error=type(error).__name__)
                     pause_s = _TIMEOUT_S
@@ -79,7 +78,7 @@ class Announcements:
                     await asyncio.wait_for(self._closing.wait(), pause_s)
                 pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
             finally:
-                with suppress(RedisError, OSError):
+                with suppress(Exception):
                     await pubsub.aclose()  # type: ignore[no-untyped-call]  # redis leaves it unannotated
 
     async def _listen(self, pubsub: PubSub) -> None:
@@ -100,5 +99,7 @@ class Announcements:
         if kind == "subscribe":
             self.hears = True
             self._heard([])
+        elif not self.hears or kind not in ("message", "pong"):
+            raise ValueError("no word of a subscription")
         elif kind == "message" and (ids := unpack(data)):
             self._heard(ids)

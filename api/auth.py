@@ -53,7 +53,7 @@ async def _caller(connection: Connection, may_ask: Callable[[], None]) -> Caller
         return await keys.caller(key, may_ask)
     scheme, _, word = credentials.get(b"authorization", "").partition(" ")
     bearer = word.strip() if scheme.lower() == "bearer" else ""
-    return await (keys if bearer.startswith(PREFIX) else tokens).caller(bearer, may_ask)
+    return await (keys.caller(bearer, may_ask) if bearer.startswith(PREFIX) else tokens.caller(bearer))
 
 
 def named_tenant(connection: Connection) -> UUID | None:

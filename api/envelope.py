@@ -116,6 +116,7 @@ CODES: dict[str, Code] = {
     "CONFLICT": Code(409, "The request conflicts with the present state"),
     "DUPLICATE_RESOURCE": Code(409, "It exists already"),
     "INVALID_STATE": Code(409, "The present state does not allow this"),
+    "PLAN_EXHAUSTED": Code(409, "The tenant's plan has no room for another one"),
     "ORDER_NOT_CANCELLABLE": Code(409, "The order can no longer be cancelled"),
     "JOB_NOT_FINISHED": Code(409, "The job has no result yet", retryable=True),
     "RESULT_EXPIRED": Code(410, "The result is no longer kept"),

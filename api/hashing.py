@@ -21,14 +21,15 @@ class Hashing:
 
     async def hash(self, password: str) -> str:
         """As `domain.tenants.passwords`. Raises TooManyPasswords."""
-        self._refuse_a_crowd()
+        self.refuse_a_crowd()
         return await run_sync(partial(hash_password, password), limiter=self._room)
 
     async def matches(self, hashed: str | None, password: str) -> bool:
         """As `domain.tenants.passwords`. Raises TooManyPasswords."""
-        self._refuse_a_crowd()
+        self.refuse_a_crowd()
         return await run_sync(partial(is_password, hashed, password), limiter=self._room)
 
-    def _refuse_a_crowd(self) -> None:
+    def refuse_a_crowd(self) -> None:
+        """Raises TooManyPasswords when so many wait that another one would be told so."""
         if self._room.statistics().tasks_waiting >= MOST_WAITING:
             raise TooManyPasswords

@@ -87,7 +87,11 @@ class Ingress:
         if not batch:
             return
         loop = asyncio.get_running_loop()
-        answers = await loop.run_in_executor(self._thread, self._store, [order for order, _ in batch])
+        try:
+            answers = await loop.run_in_executor(self._thread, self._store, [order for order, _ in batch])
+        except Exception as error:  # noqa: BLE001  # there may be no thread for it now; the next must have its turn
+            logger.warning("intake.flush_failed", orders=len(batch), error=type(error).__name__)
+            answers = [_unknown(error) for _ in batch]
         for (_, future), answer in zip(batch, answers, strict=True):
             if not future.done():
                 future.set_result(answer)
@@ -123,6 +127,12 @@ def _count(orders: Sequence[IntakeOrder], answers: Sequence[Answer]) -> None:
     ORDERS_ACCEPTED.inc(made.total())
     for tenant_id, count in made.items():
         ORDERS_CREATED.labels(str(tenant_id), "accepted").inc(count)
+
+
+def _unknown(error: Exception) -> LongshoreError:
+    refusal = DependencyUnavailable()
+    refusal.__cause__ = error
+    return refusal
 
 
 def _refusal(error: Exception) -> LongshoreError:

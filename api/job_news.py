@@ -94,14 +94,13 @@ class JobNews:
         for waiter in self._everybody():
             waiter.wake()
 
-    def refuse_if_full(self, tenant_id: UUID) -> None:
-        """Raises TooManyWaiters when this process, or this tenant in it, has as many as it may."""
-        if self._of_tenant.total() >= MOST_WAITERS or self._of_tenant[tenant_id] >= MOST_PER_TENANT:
-            raise TooManyWaiters
-
     @contextmanager
     def waiting(self, job: Row[Any]) -> Iterator[Waiter]:
-        """Waits for a job from this row of it on: whatever has changed since, before or after this call, is news."""
+        """Waits for a job from this row of it on: whatever has changed since, before or after this call, is news.
+
+        Raises TooManyWaiters when this process, or this tenant in it, has as many as it may.
+        """
+        self._refuse_if_full(job.tenant_id)
         waiter, key = Waiter(job.tenant_id, job.id, job.version), job.id.bytes
         self._waiters.setdefault(key, set()).add(waiter)
         self._of_tenant[job.tenant_id] += 1
@@ -117,6 +116,10 @@ class JobNews:
             self._waiters[key].discard(waiter)
             if not self._waiters[key]:
                 del self._waiters[key]
+
+    def _refuse_if_full(self, tenant_id: UUID) -> None:
+        if self._of_tenant.total() >= MOST_WAITERS or self._of_tenant[tenant_id] >= MOST_PER_TENANT:
+            raise TooManyWaiters
 
     def announce_from_thread(self, job_id: UUID) -> None:
         """This process has changed the job: its waiters, here and elsewhere, hear of it."""

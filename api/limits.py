@@ -22,7 +22,6 @@ from litestar.types import ASGIApp, Receive, Send
 from redis.asyncio import ConnectionPool
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
 
 from domain.errors import LongshoreError
 from ops.telemetry import RATE_LIMITED, log
@@ -153,9 +152,11 @@ class RateLimiter:
             if time.monotonic() >= self._away_until:
                 try:
                     return await self._hit_shared(item, who, costs)
-                except (RedisError, OSError) as error:
+                except Exception as error:  # noqa: BLE001  # one wrong byte of a reply is anything from ValueError on
                     self._away_until = time.monotonic() + _AWAY_S
                     logger.warning("limits.redis_away", error=type(error).__name__)
+                    # What is left of that reply must not be taken for the next one's.
+                    await self._pool.disconnect(inuse_connections=False)
         return await _hit(self._local, item, who, costs)
 
     async def _hit_shared(

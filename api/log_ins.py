@@ -4,17 +4,18 @@ They run under the role API, since no tenant is known before; what is refused is
 whether the address is anybody's or not.
 """
 
+import time
 from uuid import UUID
 
 import msgspec
 from sqlalchemy import Connection, Engine
 
 from api.hashing import Hashing
-from api.ring import in_time
+from api.ring import LOOK_UP_WITHIN_S, in_time
 from api.token_ring import TokenRing
 from api.tokens import AccessTokens
 from domain.audit import record_act
-from domain.errors import LogInRefused, TenantSuspended, TokenRefused
+from domain.errors import DependencyUnavailable, LogInRefused, TenantSuspended, TokenRefused, TooManyPasswords
 from domain.tenants.log_ins import (
     MOST_FAILURES,
     Candidate,
@@ -24,6 +25,7 @@ from domain.tenants.log_ins import (
     find_candidate,
     find_person,
     log_in_if_unchanged,
+    take_back_try,
 )
 from domain.tenants.password_resets import Reset, is_open, reset_if_open
 from domain.tenants.passwords import is_outdated
@@ -54,21 +56,39 @@ class LogIns:
         self.hashing = Hashing()
 
     async def log_in(self, email: str, password: str, door: Door, origin: Origin) -> Tokens:
-        """Raises LogInRefused, AccountLocked, TenantSuspended."""
-        failures, candidate = await in_time(lambda: self._try(email, door))
-        hashed = candidate.password_hash if candidate else None
-        if not await self.hashing.matches(hashed, password) or candidate is None:
+        """Raises LogInRefused, AccountLocked, TenantSuspended, TooManyPasswords."""
+        self.hashing.refuse_a_crowd()
+        given_up_at = time.monotonic() + LOOK_UP_WITHIN_S
+        failures, candidate = await in_time(lambda: self._try(email, door, given_up_at))
+        try:
+            return await self._enter(candidate, password, origin)
+        except LogInRefused:
             if failures >= MOST_FAILURES:
                 await in_time(lambda: self._note_lock(candidate, origin))
+            raise
+        except (TooManyPasswords, TenantSuspended, DependencyUnavailable):
+            await in_time(lambda: self._take_back(email))
+            raise
+
+    async def _enter(self, candidate: Candidate | None, password: str, origin: Origin) -> Tokens:
+        hashed = candidate.password_hash if candidate else None
+        if not await self.hashing.matches(hashed, password) or candidate is None:
             raise LogInRefused
         if candidate.is_suspended:
             raise TenantSuspended
         new_hash = await self.hashing.hash(password) if is_outdated(candidate.password_hash) else None
         return await in_time(lambda: self._start(candidate, new_hash, origin))
 
-    def _try(self, email: str, door: Door) -> tuple[int, Candidate | None]:
+    def _try(self, email: str, door: Door, given_up_at: float) -> tuple[int, Candidate | None]:
         with self._engine.begin() as tx:
-            return count_try(tx, email), find_candidate(tx, email, door)
+            found = count_try(tx, email), find_candidate(tx, email, door)
+            if time.monotonic() >= given_up_at:  # he has been told 503, and nobody will look at his password
+                raise DependencyUnavailable
+        return found
+
+    def _take_back(self, email: str) -> None:
+        with self._engine.begin() as tx:
+            take_back_try(tx, email)
 
     def _note_lock(self, candidate: Candidate | None, origin: Origin) -> None:
         logger.warning("user.locked", user=str(candidate.person.id) if candidate else None, ip=origin["ip"])

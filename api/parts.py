@@ -1,5 +1,6 @@
 """What one API process is made of, each part made once. Nothing is opened before the application is served."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
@@ -20,6 +21,7 @@ from api.relay_bell import RelayBell
 from api.routes.metrics import Gauges
 from api.strangers import Strangers
 from api.tenant_database import TenantDatabase
+from api.threads import Threads
 from api.token_ring import TokenRing
 from api.tokens import AccessTokens, derived_seed
 from domain.database import connect
@@ -91,6 +93,7 @@ class Parts:
     @asynccontextmanager
     async def lifespan(self, _app: object) -> AsyncIterator[None]:
         """Entered in this order and left in the other: what is accepted still rings."""
+        asyncio.get_running_loop().set_default_executor(Threads(POOL_SIZE))  # where the framework runs handlers
         async with AsyncExitStack() as stack:
             for part in (self.bell, self.ingress, self.news, self.limiter):
                 await stack.enter_async_context(part)

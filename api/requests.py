@@ -49,7 +49,10 @@ def trace_context(request: Request[Any, Any, Any]) -> str:
 
 
 def waited_s(request: Request[Any, Any, Any]) -> float:
-    """Seconds since the request came: its key may have been looked up meanwhile, and its limit counted."""
+    """Seconds since the request came: its key may have been looked up meanwhile, and its limit counted.
+
+    Without those that its body took to come.
+    """
     return time.perf_counter() - float(request.scope["state"]["arrived_at"])
 
 

@@ -1,4 +1,6 @@
-"""What callers show, looked up in PostgreSQL and remembered for a few seconds. Who is not known is not remembered."""
+"""What callers show, looked up in PostgreSQL and remembered for a few seconds. Who is not known is not remembered,
+whose tenant is suspended is.
+"""
 
 import time
 from collections.abc import Callable, Hashable
@@ -8,14 +10,14 @@ import anyio
 import anyio.to_thread
 from sqlalchemy import Engine
 
-from domain.errors import DependencyUnavailable, Unauthenticated
+from domain.errors import DependencyUnavailable, TenantSuspended, Unauthenticated
 from domain.tenants.callers import Caller
 
 #: What was revoked or has expired still opens for this long: the price of not asking PostgreSQL on every request.
 REMEMBER_S = 5.0
 _MOST_REMEMBERED = 10_000
 #: A frozen PostgreSQL answers nothing, not even an error.
-_LOOK_UP_WITHIN_S = 2.0
+LOOK_UP_WITHIN_S = 2.0
 
 Mark = TypeVar("Mark", bound=Hashable)
 Answer = TypeVar("Answer")
@@ -26,36 +28,52 @@ class Ring(Generic[Mark]):
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
-        self._known: dict[Mark, tuple[float, Caller]] = {}
+        self._known: dict[Mark, tuple[float, Caller | None]] = {}  # None: his tenant is suspended
 
     def remembered(self, mark: Mark) -> Caller | None:
-        """Who it was a moment ago."""
+        """Who it was a moment ago. Raises TenantSuspended if he was turned away then."""
         known = self._known.get(mark)
-        return known[1] if known is not None and time.monotonic() - known[0] < REMEMBER_S else None
+        if known is None or time.monotonic() - known[0] >= REMEMBER_S:
+            return None
+        if known[1] is None:
+            raise TenantSuspended
+        return known[1]
 
-    async def look_up(self, mark: Mark, find: Callable[[], Caller | None], may_ask: Callable[[], None]) -> Caller:
-        """Who it is now. Raises Unauthenticated, DependencyUnavailable when nobody can tell in time, and what `may_ask`
-        raises for those who have failed too often.
+    def knows(self, mark: Mark) -> bool:
+        """Whether it was somebody when it was looked up last, however long ago: no guess."""
+        return mark in self._known
+
+    async def look_up(self, mark: Mark, find: Callable[[], Caller | None]) -> Caller:
+        """Who it is now.
+
+        Raises Unauthenticated, what `find` raises, DependencyUnavailable when nobody can tell in time.
         """
-        may_ask()
-        found = await in_time(find)
+        try:
+            found = await in_time(find)
+        except TenantSuspended:
+            self._remember(mark, None)
+            raise
         if found is None:
             self.forget(mark)
             raise Unauthenticated
-        if len(self._known) >= _MOST_REMEMBERED:
-            self._known.clear()
-        self._known[mark] = (time.monotonic(), found)
+        self._remember(mark, found)
         return found
 
+    def _remember(self, mark: Mark, found: Caller | None) -> None:
+        self.forget(mark)
+        if len(self._known) >= _MOST_REMEMBERED:
+            del self._known[next(iter(self._known))]  # looked up longest ago
+        self._known[mark] = (time.monotonic(), found)
+
     def forget(self, mark: Mark) -> None:
-        """The next time it is looked up."""
+        """The next time it is looked up, as if for the first time."""
         self._known.pop(mark, None)
 
 
 async def in_time(ask: Callable[[], Answer]) -> Answer:
     """What the database says, asked in a thread. Raises DependencyUnavailable after two seconds of silence."""
     try:
-        with anyio.fail_after(_LOOK_UP_WITHIN_S):
+        with anyio.fail_after(LOOK_UP_WITHIN_S):
             return await anyio.to_thread.run_sync(ask, abandon_on_cancel=True)
     except TimeoutError:
         raise DependencyUnavailable from None

@@ -1,6 +1,7 @@
 """Limits on those who have proved nothing yet, by their address: who guesses keys, tokens or passwords is slowed down.
 
-Whoever shows what was good a moment ago is no stranger: a bad neighbour behind the same address does not stop him.
+Whoever shows a key that was good when it was looked at last, or a token that we have signed, is no stranger: a bad
+neighbour behind the same address does not stop him.
 """
 
 import hashlib

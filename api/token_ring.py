@@ -1,6 +1,5 @@
 """Whose an access token is, and what he may do as the database says now: a token says only who, not what he may."""
 
-from collections.abc import Callable
 from functools import partial
 from uuid import UUID
 
@@ -19,15 +18,15 @@ class TokenRing(Ring[UUID]):
         super().__init__(engine)
         self._tokens = tokens
 
-    async def caller(self, token: str, may_ask: Callable[[], None]) -> Caller:
-        """Who this token speaks for.
+    async def caller(self, token: str) -> Caller:
+        """Who this token speaks for. One that we have signed is no guess, and looked up for anybody.
 
         Raises TokenExpired, TenantSuspended, and as `look_up`.
         """
         claims = self._tokens.read(token)
         if (known := self.remembered(claims.sid)) is not None:
             return known
-        return await self.look_up(claims.sid, partial(self._find, claims), may_ask)
+        return await self.look_up(claims.sid, partial(self._find, claims))
 
     def _find(self, claims: Claims) -> Caller | None:
         with self.engine.connect() as connection:

@@ -1,9 +1,13 @@
-"""Every violation of a body's schema, not only the first: msgspec stops at one, callers want the list."""
+"""The violations of a body's schema, not only the first: msgspec stops at one, callers want the list.
+
+They are looked for until there are enough to tell, and no further: a body may have hundreds of thousands.
+"""
 
 import json
 import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from itertools import chain, islice
 from typing import Any, get_args, get_origin
 
 import msgspec
@@ -15,10 +19,13 @@ from api.phrases import phrase
 from api.requests import refuse
 from domain.errors import Violation
 
+#: In one answer.
+MOST_VIOLATIONS = 100
+
 
 def decoded(body: bytes, kind: Any) -> Any:
-    """The body as a `kind`. Raises BodyInvalid with all that is wrong with it, SerializationException when it is not
-    JSON at all.
+    """The body as a `kind`. Raises BodyInvalid with the first hundred things that are wrong with it,
+    SerializationException when it is not JSON at all.
 
     Nor is it with two members of one name in an object (I-JSON, RFC 7493, 2.3): whoever looked at it on the way may
     have seen the other one. 5.0 is the whole number 5 (JSON Schema 2020-12, 4.2.3).
@@ -42,12 +49,14 @@ def _why(error: Exception) -> str:
 
 
 def collect(kind: Any, value: Any, path: str) -> Iterator[Violation]:
-    """The violations of `value` as a `kind`, depth first, each under the path of its field."""
+    """The violations of `value` as a `kind`, depth first, each under the path of its field; of a list that is too long
+    that only. Lazily.
+    """
     if isinstance(kind, type) and issubclass(kind, Struct):
         yield from _collect_struct(kind, value, path)
-    elif (item := _struct_items(kind)) is not None and isinstance(value, list):
-        inner = [found for position, entry in enumerate(value) for found in collect(item, entry, f"{path}[{position}]")]
-        yield from inner or _collect_leaf(kind, value, path)
+    elif (item := _struct_items(kind)) is not None and isinstance(value, list) and not _is_too_long(kind, value):
+        entries = (collect(item, entry, f"{path}[{position}]") for position, entry in enumerate(value))
+        yield from _or_else(chain.from_iterable(entries), _collect_leaf(kind, value, path))
     else:
         yield from _collect_leaf(kind, value, path)
 
@@ -80,7 +89,7 @@ def _fitting(body: bytes, kind: Any) -> Any:
         return msgspec.json.decode(body, type=kind)
     except msgspec.ValidationError:
         found = _UNTYPED.decode(body)
-        refuse(*collect(kind, found, ""))
+        refuse(*islice(collect(kind, found, ""), MOST_VIOLATIONS))
         return msgspec.convert(found, kind)
 
 
@@ -88,22 +97,31 @@ def _collect_struct(kind: type[Struct], value: Any, path: str) -> Iterator[Viola
     if not isinstance(value, dict):
         yield Violation(path, "must be an object")
         return
+    # None found: what the struct says of its fields together.
+    yield from _or_else(_collect_members(kind, value, path), _collect_leaf(kind, value, path))
+
+
+def _collect_members(kind: type[Struct], value: dict[str, Any], path: str) -> Iterator[Violation]:
     fields = msgspec.structs.fields(kind)
-    found = False
-    for name in sorted(set(value) - {field.encode_name for field in fields}):
-        found = True
-        yield Violation(_join(path, name), "is not a known field", "UNKNOWN_FIELD")
+    known = {field.encode_name for field in fields}
+    for name in value:
+        if name not in known:
+            yield Violation(_join(path, name), "is not a known field", "UNKNOWN_FIELD")
     for field in fields:
         at = _join(path, field.encode_name)
         if field.encode_name in value:
-            for violation in collect(field.type, value[field.encode_name], at):
-                found = True
-                yield violation
+            yield from collect(field.type, value[field.encode_name], at)
         elif field.required:
-            found = True
             yield Violation(at, "is required", "REQUIRED")
-    if not found:
-        yield from _collect_leaf(kind, value, path)  # what the struct says of its fields together
+
+
+def _or_else(found: Iterator[Violation], otherwise: Iterator[Violation]) -> Iterator[Violation]:
+    first = next(found, None)
+    if first is None:
+        yield from otherwise
+    else:
+        yield first
+        yield from found
 
 
 def _collect_leaf(kind: Any, value: Any, path: str) -> Iterator[Violation]:
@@ -126,6 +144,11 @@ def _struct_items(kind: Any) -> type[Struct] | None:
         return None
     item = get_args(kind)[0]
     return item if isinstance(item, type) and issubclass(item, Struct) else None
+
+
+def _is_too_long(kind: Any, entries: Sequence[Any]) -> bool:
+    longest = [meta.max_length for meta in getattr(kind, "__metadata__", ()) if meta.max_length is not None]
+    return any(len(entries) > most for most in longest)
 
 
 def _join(path: str, name: str) -> str:

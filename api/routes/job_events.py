@@ -57,21 +57,24 @@ async def follow_job(
     last_event_id: LastEventId = None,
 ) -> Response[Any]:
     """Server-Sent Events: the job's state now, unless `Last-Event-ID` is that of it, and whenever it has changed."""
-    news.refuse_if_full(caller.tenant_id)
     job = await read_job(database, caller.tenant_id, job_id)
     seen = last_event_id == str(job.version)
     if seen and job.state in TERMINAL:
         return Response(None, status_code=204)
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-    return Stream(_events(news, job, seen), media_type="text/event-stream", headers=headers)
+    events = events_of(news, job, seen)
+    await anext(events)  # has its place from here on, before it is answered 200, until it is closed or dropped
+    return Stream(events, media_type="text/event-stream", headers=headers)
 
 
-async def _events(news: JobNews, job: Row[Any], seen: bool) -> AsyncIterator[str]:
-    yield f"retry: {RETRY_MS}\n\n"
-    if not seen:
-        yield _event(job)
-    ends_at = time.monotonic() + LONGEST_STREAM_S
+async def events_of(news: JobNews, job: Row[Any], seen: bool) -> AsyncIterator[str]:
+    """What the stream says; the first is for nobody, and tells that it has its place. Raises TooManyWaiters instead."""
     with news.waiting(job) as waiter:
+        yield ""
+        yield f"retry: {RETRY_MS}\n\n"
+        if not seen:
+            yield _event(job)
+        ends_at = time.monotonic() + LONGEST_STREAM_S
         while job.state not in TERMINAL and not news.closing and time.monotonic() < ends_at:
             newer = await waiter.next(HEARTBEAT_S)
             yield ": nothing new\n\n" if newer is None else _event(newer)

@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-import anyio.to_thread
 from litestar import Request, Response, Router, get, post
+from litestar.concurrency import sync_to_thread
 from litestar.di import NamedDependency
 from litestar.openapi import ResponseSpec
 from litestar.params import FromPath, QueryParameter
@@ -159,7 +159,6 @@ async def get_one_job(
     job = await read_job(database, request.user.tenant_id, job_id)
     wait_s = preferred_wait_s(request.headers.getall("prefer", []))
     if wait_s and _is_worth_waiting_for(job, if_none_match):
-        news.refuse_if_full(request.user.tenant_id)
         job = await _wait(news, request, job, if_none_match, wait_s)
     return _monitor(job, wait_s)
 
@@ -171,7 +170,7 @@ async def read_job(database: TenantDatabase, tenant_id: UUID, job_id: UUID) -> R
         with database.connect() as connection:
             return get_job(connection, tenant_id, job_id)
 
-    return await anyio.to_thread.run_sync(read)
+    return await sync_to_thread(read)
 
 
 def _is_worth_waiting_for(job: Row[Any], if_none_match: str | None) -> bool:

@@ -50,6 +50,8 @@ class Gauges:
 
 def _read_depths(connection: Connection) -> None:
     rows = {row.queue: row for row in queue_depths(connection)}
+    for gauge in (OUTBOX_OLDEST, QUEUE_DEPTH):
+        gauge.clear()  # a queue that is gone shall not stay as it was
     for queue in {*queues(), *rows}:
         row = rows.get(queue)
         OUTBOX_OLDEST.labels(queue).set(row.oldest_seconds if row else 0)

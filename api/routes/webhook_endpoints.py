@@ -24,12 +24,12 @@ from domain.event_types import EVENT_TYPES
 from domain.tenants.callers import Caller
 from domain.tenants.permission_rules import WEBHOOKS_READ, WEBHOOKS_WRITE
 from domain.webhooks.address_rules import url_problem
+from domain.webhooks.deletion import delete_endpoint
 from domain.webhooks.endpoints import (
     EndpointChange,
     RetryOverride,
     change_endpoint,
     create_endpoint,
-    delete_endpoint,
     endpoint_facts,
     get_endpoint,
     list_endpoints,
@@ -98,7 +98,7 @@ def post_endpoint(
     once: NamedDependency[Once],
     settings: NamedDependency[Settings],
 ) -> Response[Success[CreatedEndpoint]]:
-    """201 with the endpoint and its signing secret (`whsec_...`, Standard Webhooks)."""
+    """201 with the endpoint and its signing secret (`whsec_...`, Standard Webhooks); 409 when the plan has no more."""
     _check(data, settings)
     retry = _retry(data.retry)
 
@@ -170,7 +170,7 @@ def delete_one_endpoint(
     database: NamedDependency[TenantDatabase],
     if_match: IfMatch = None,
 ) -> None:
-    """204: the endpoint is gone, and what still waited for it is cancelled."""
+    """204: the endpoint is gone, and what still waited for it is cancelled; the last of very much within the hour."""
     with database.begin() as tx:
         delete_endpoint(tx, request.user.tenant_id, endpoint_id, versions_seen(if_match))
         _record(tx, request, "webhook_endpoint.deleted", endpoint_id, {})

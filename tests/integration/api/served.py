@@ -10,10 +10,8 @@ from contextlib import contextmanager
 from typing import Any
 from uuid import UUID
 
-from granian.constants import Interfaces
-from granian.server.embed import Server
-
 from api.app import create_app
+from ops.server import listener
 from ops.settings import Settings
 from tests.end_to_end.running import wait_until
 
@@ -87,7 +85,7 @@ def served(settings: Settings) -> Iterator[Served]:
 
     async def serve() -> None:
         nonlocal stop
-        server = Server(app, port=port, interface=Interfaces.ASGI, log_enabled=False, websockets=False)
+        server = listener(app, "127.0.0.1", port)
         loop = asyncio.get_running_loop()
 
         def end() -> None:

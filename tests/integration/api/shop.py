@@ -4,6 +4,7 @@ import base64
 import itertools
 import json
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -225,7 +226,7 @@ class Shop:
                 HANDLERS[job.kind].run(_decode(job), ctx)
                 ctx.close()
             else:
-                HANDLERS[job.kind].run(BundleContext([BundleJob(job, _decode(job))], resources))
+                HANDLERS[job.kind].run(BundleContext([BundleJob(job, _decode(job))], resources, time.monotonic() + 30))
 
     def _resources(self) -> Resources:
         return Resources(

@@ -9,7 +9,8 @@ from httpx import Response
 from litestar.routes import HTTPRoute
 
 import api.ring
-from domain.tenants.key_rules import format_key
+from domain.tenants.callers import Caller
+from domain.tenants.key_rules import KeyParts, format_key
 from domain.tenants.keys import create_key, revoke_key
 from domain.tenants.permission_rules import (
     ANYBODY,
@@ -168,6 +169,27 @@ def test_a_suspended_tenant_is_turned_away_until_it_is_active(
     error_of(customer.order(), 403, "TENANT_SUSPENDED")
     customer.shop.scalar("UPDATE tenants SET status = 'active' WHERE id = :id RETURNING 1", id=customer.tenant_id)
     assert customer.get("/orders").status_code == 200
+
+
+def test_that_a_tenant_is_suspended_is_looked_up_once_in_a_while_only(
+    customer: Customer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = 0
+    ring = customer.shop.client.app.state.key_ring
+    find = ring._find
+
+    def counted(parts: KeyParts) -> Caller | None:
+        nonlocal looks
+        looks += 1
+        found: Caller | None = find(parts)
+        return found
+
+    monkeypatch.setattr(ring, "_find", counted)
+    monkeypatch.setattr(api.ring, "REMEMBER_S", 3600.0)
+    customer.shop.scalar("UPDATE tenants SET status = 'suspended' WHERE id = :id RETURNING 1", id=customer.tenant_id)
+    for _ in range(5):
+        error_of(customer.get("/orders"), 403, "TENANT_SUSPENDED")
+    assert looks == 1
 
 
 def test_only_the_scope_admin_may_change_the_catalogue_and_read_the_dead(customer: Customer) -> None:

@@ -1,6 +1,7 @@
 """Log-ins: the right password opens, five wrong ones close, and nobody learns which addresses belong to somebody."""
 
 import hashlib
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -11,11 +12,13 @@ from uuid import uuid4
 import anyio
 import pytest
 from argon2 import PasswordHasher
+from argon2.exceptions import VerificationError
 from httpx import Response
 from sqlalchemy import text
 from structlog.typing import EventDict
 
 import api.hashing
+import api.log_ins
 import api.ring
 from api.hashing import Hashing
 from api.tokens import AccessTokens, derived_seed
@@ -23,7 +26,7 @@ from domain.audit import verify_chains
 from domain.errors import LogInRefused, TooManyPasswords
 from domain.ids import new_id
 from domain.tenants import passwords
-from domain.tenants.log_ins import Door, find_candidate, find_person
+from domain.tenants.log_ins import Candidate, Door, find_candidate, find_person
 from domain.tenants.permission_rules import ROLES
 from tests.integration.api.people import PASSWORD, Employee, acts_on, log_in, part_of, post
 from tests.integration.api.shop import V1, Customer, error_of, fields_of
@@ -384,6 +387,52 @@ def test_a_crowd_at_the_door_is_turned_away_and_not_kept_waiting(monkeypatch: py
     monkeypatch.setattr(api.hashing, "MOST_WAITING", 0)
     with pytest.raises(TooManyPasswords):
         anyio.run(Hashing().hash, PASSWORD)
+
+
+def test_a_password_that_nobody_looked_at_is_no_failure(ada: Employee, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def refuse(*_: object) -> bool:
+        raise TooManyPasswords
+
+    def fail(*_: object) -> bool:
+        raise VerificationError("Memory allocation error")
+
+    with monkeypatch.context() as crowd:
+        crowd.setattr(api.hashing, "MOST_WAITING", 0)
+        assert [ada.log_in().status_code for _ in range(6)] == [503] * 6
+    with monkeypatch.context() as late_crowd:
+        late_crowd.setattr(Hashing, "matches", refuse)
+        assert [ada.log_in().status_code for _ in range(6)] == [503] * 6
+    with monkeypatch.context() as no_memory:
+        no_memory.setattr(PasswordHasher, "verify", fail)
+        assert [ada.log_in().status_code for _ in range(6)] == [503] * 6
+    for _ in range(4):
+        error_of(ada.log_in(WRONG), 401, "UNAUTHENTICATED")
+    assert ada.log_in().status_code == 200
+
+
+def test_a_try_that_took_too_long_to_be_looked_at_is_no_failure(ada: Employee, monkeypatch: pytest.MonkeyPatch) -> None:
+    def find_late(*asked: Any) -> Candidate | None:
+        gone.wait(20)
+        return find_candidate(*asked)
+
+    with monkeypatch.context() as slow:
+        slow.setattr(api.ring, "LOOK_UP_WITHIN_S", 0.05)
+        slow.setattr(api.log_ins, "LOOK_UP_WITHIN_S", 0.05)
+        slow.setattr(api.log_ins, "find_candidate", find_late)
+        for _ in range(5):
+            gone = threading.Event()
+            error_of(ada.log_in(), 503, "DEPENDENCY_UNAVAILABLE")
+            gone.set()
+    assert ada.log_in().status_code == 200
+
+
+def test_no_right_password_of_a_suspended_tenant_is_a_failure(ada: Employee) -> None:
+    tenant_id = ada.customer.tenant_id
+    ada.shop.scalar("UPDATE tenants SET status = 'suspended' WHERE id = :id RETURNING 1", id=tenant_id)
+    for _ in range(6):
+        error_of(ada.log_in(), 403, "TENANT_SUSPENDED")
+    ada.shop.scalar("UPDATE tenants SET status = 'active' WHERE id = :id RETURNING 1", id=tenant_id)
+    assert ada.log_in().status_code == 200
 
 
 def test_no_password_no_token_and_no_address_is_logged_or_stored_in_the_clear(

@@ -16,6 +16,8 @@ from domain.ids import new_id
 from domain.jobs.retry_policy import DependencyDown
 from domain.lanes.lanes import SMTP
 from domain.tenants.password_resets import make_reset
+from domain.tenants.passwords import hash_password
+from domain.tenants.users import set_password
 from tests.integration.api.people import PASSWORD, Employee, post
 from tests.integration.api.shop import Customer, error_of, fields_of
 from workers.clients.mailer import Mailer
@@ -164,6 +166,14 @@ def test_one_token_that_is_used_ends_the_others(ada: Employee) -> None:
     first, second = _made(ada), _made(ada)
     assert confirm(ada, second).status_code == 204
     error_of(confirm(ada, first), 401, "UNAUTHENTICATED")
+
+
+def test_a_password_that_an_operator_sets_ends_them_all(ada: Employee) -> None:
+    token = _made(ada)
+    with ada.shop.engine.begin() as tx:
+        set_password(tx, ada.customer.tenant_id, ada.id, hash_password(NEW))
+    error_of(confirm(ada, token, "the thief's own"), 401, "UNAUTHENTICATED")
+    assert ada.log_in(NEW).status_code == 200
 
 
 def test_of_many_uses_at_once_one_sets_the_password(ada: Employee) -> None:

@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+import api.violations
+from domain.errors import Violation
 from tests.integration.api.shop import Customer, error_of, fields_of
 
 LINE: dict[str, Any] = {"sku": "MUG", "quantity": 1}
@@ -301,6 +303,35 @@ NAUGHTY = [
     "${jndi:ldap://x}",
     "<!DOCTYPE x [<!ENTITY y SYSTEM 'file:///'>]>",
 ]
+
+
+HUGE: dict[str, tuple[Any, list[str]]] = {
+    "far too many lines": ({**ORDER, "lines": [{}] * 10_000}, ["lines"]),
+    "lines of unknown members": ({**ORDER, "lines": [{"a": 1, "b": 1}] * 100}, ["lines[0].a", "lines[0].b"]),
+    "unknown members": ({f"{number:x}": 1 for number in range(10_000)}, ["0", "1"]),
+}
+
+
+@pytest.mark.parametrize(("body", "first"), HUGE.values(), ids=HUGE)
+def test_of_a_hundred_thousand_mistakes_no_more_are_looked_for_than_are_told(
+    customer: Customer, monkeypatch: pytest.MonkeyPatch, body: Any, first: list[str]
+) -> None:
+    made = 0
+
+    def counted(*parts: str) -> Violation:
+        nonlocal made
+        made += 1
+        return Violation(*parts)
+
+    monkeypatch.setattr(api.violations, "Violation", counted)
+    fields = fields_of(error_of(customer.post("/orders", body, Idempotency_Key="k"), 422, "VALIDATION_ERROR"))
+    assert fields[:2] == first
+    assert len(fields) == made <= 100
+
+
+def test_of_ten_thousand_unknown_parameters_a_hundred_are_told(customer: Customer) -> None:
+    query = "&".join(f"{number:x}" for number in range(10_000))
+    assert len(fields_of(error_of(customer.get(f"/orders?{query}"), 400, "VALIDATION_ERROR"))) == 100
 
 
 @pytest.mark.parametrize("text", NAUGHTY, ids=ascii)

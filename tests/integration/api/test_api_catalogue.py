@@ -12,7 +12,9 @@ from standardwebhooks import Webhook
 from domain.ids import new_id
 from domain.jobs.attempts import start_if_due
 from domain.lanes.lanes import endpoint_lane
+from domain.webhooks.deletion import LITTLE
 from tests.integration.api.shop import Customer, error_of, fields_of, ids_of
+from workers.retention import retain
 
 
 class TestProducts:
@@ -231,6 +233,37 @@ class TestEndpoints:
         assert ids_of(customer.get("/webhook-endpoints")) == [str(kept_id)]
         error_of(customer.send("DELETE", f"/api/v1/webhook-endpoints/{endpoint_id}"), 404, "NOT_FOUND")
 
+    def test_deleting_one_takes_as_long_with_any_backlog_and_what_is_left_goes_in_steps(
+        self, customer: Customer
+    ) -> None:
+        customer.stocked()
+        endpoint_id, kept_id = customer.subscribed(), customer.subscribed()
+        backlog = LITTLE + 50
+        _pile_up(customer, endpoint_id, backlog)
+        path = f"/webhook-endpoints/{endpoint_id}"
+        assert customer.send("DELETE", f"/api/v1{path}").status_code == 204
+        # Then it is gone for its owner, and nothing is sent or added any more
+        error_of(customer.get(path), 404, "NOT_FOUND")
+        error_of(customer.send("PATCH", f"/api/v1{path}", json={"status": "enabled"}), 404, "NOT_FOUND")
+        error_of(customer.send("DELETE", f"/api/v1{path}"), 404, "NOT_FOUND")
+        assert ids_of(customer.get("/webhook-endpoints")) == [str(kept_id)]
+        lane, scalar = endpoint_lane(endpoint_id), customer.shop.scalar
+        assert scalar("SELECT state FROM lanes WHERE name = :lane", lane=lane) == "disabled"
+        assert not scalar("SELECT cardinality(secrets) FROM webhook_endpoints WHERE id = :id", id=endpoint_id)
+        customer.shop.work(customer.ordered()[1])
+        jobs = "SELECT count(*) FROM jobs WHERE lane = :lane AND state = :state"
+        assert (scalar(jobs, lane=lane, state="cancelled"), scalar(jobs, lane=lane, state="queued")) == (LITTLE, 50)
+        # When retention comes by
+        assert retain(customer.shop.engine, 30).endpoints_deleted == 1
+        # Then nothing of it waits or is there, and of its neighbour everything
+        assert scalar(jobs, lane=lane, state="cancelled") == backlog
+        assert not scalar("SELECT count(*) FROM outbox WHERE lane = :lane", lane=lane)
+        assert not scalar("SELECT count(*) FROM webhook_deliveries WHERE endpoint_id = :id", id=endpoint_id)
+        assert not scalar("SELECT count(*) FROM lanes WHERE name = :lane", lane=lane)
+        assert not scalar("SELECT count(*) FROM webhook_endpoints WHERE id = :id", id=endpoint_id)
+        assert scalar("SELECT count(*) FROM webhook_deliveries WHERE endpoint_id = :id", id=kept_id) == 2
+        assert retain(customer.shop.engine, 30).endpoints_deleted == 0
+
     def test_a_delivery_under_way_outlives_its_endpoint(self, customer: Customer) -> None:
         customer.stocked()
         endpoint_id = customer.subscribed("order.confirmed")
@@ -242,3 +275,19 @@ class TestEndpoints:
             assert len(start_if_due(tx, [delivery], new_id())) == 1
         assert customer.send("DELETE", f"/api/v1/webhook-endpoints/{endpoint_id}").status_code == 204
         assert customer.get(f"/jobs/{delivery}").json()["data"]["state"] == "running"
+
+
+def _pile_up(customer: Customer, endpoint_id: UUID, deliveries: int) -> None:
+    """So many deliveries to the endpoint wait."""
+    job = "SELECT id, :tenant, 'webhook.deliver', 'webhooks', :lane FROM made"
+    sql = f"""
+        WITH made AS (SELECT uuidv7() AS id FROM generate_series(1, :deliveries)),
+             told AS (INSERT INTO webhook_deliveries (job_id, tenant_id, endpoint_id, event_id, endpoint_version)
+                      SELECT id, :tenant, :endpoint, uuidv7(), 1 FROM made),
+             jobs AS (INSERT INTO jobs (id, tenant_id, kind, queue, lane, args, max_attempts)
+                      SELECT *, '{{}}', 12 FROM ({job}) AS job)
+        INSERT INTO outbox (job_id, tenant_id, kind, queue, lane, due_at)
+        SELECT *, now() FROM ({job}) AS due RETURNING 1
+    """  # constants of ours
+    values = {"tenant": customer.tenant_id, "endpoint": endpoint_id, "lane": endpoint_lane(endpoint_id)}
+    customer.shop.scalar(sql, **values, deliveries=deliveries)

@@ -9,8 +9,10 @@ from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 
 from domain.lanes.lanes import endpoint_lane
+from domain.tenants.plan_rules import ENDPOINTS
 from domain.webhooks.endpoints import disable_endpoint
 from tests.integration.api.shop import V1, Customer, Shop, error_of, fields_of
+from tests.integration.builders import at_once
 
 
 def patch(customer: Customer, path: str, body: object) -> Response:
@@ -122,7 +124,7 @@ class TestEndpoints:
     def test_its_owner_opens_an_endpoint_that_asked_for_no_more(self, customer: Customer) -> None:
         endpoint_id, shop = customer.subscribed(), customer.shop
         with shop.engine.begin() as tx:
-            disable_endpoint(tx, endpoint_id, "HTTP 410")
+            assert disable_endpoint(tx, customer.tenant_id, endpoint_id, 1, "HTTP 410")
         path = f"/webhook-endpoints/{endpoint_id}"
         told = customer.get(path).json()["data"]
         assert (told["status"], told["disabledReason"], self._lane(shop, endpoint_id)) == (
@@ -147,12 +149,41 @@ class TestEndpoints:
         assert self._lane(shop, endpoint_id) == "healthy"
         assert shop.scalar(waiting, lane=endpoint_lane(endpoint_id)) == 1
 
-    def test_a_lane_that_is_parked_stays_so(self, customer: Customer) -> None:
+    def test_a_tenant_has_as_many_as_its_plan_buys_also_of_those_that_are_made_at_once(
+        self, customer: Customer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setitem(ENDPOINTS, "basic", 3)
+        kept, *_ = [customer.subscribed() for _ in range(2)]
+        body = {"url": "https://example.com/hook", "eventTypes": ["*"]}
+        made = at_once(*[lambda: customer.post("/webhook-endpoints", body)] * 4)
+        (refused, *more), (_,) = (
+            [answer for answer in made if isinstance(answer, Response) and answer.status_code == status]
+            for status in (409, 201)
+        )
+        assert len(more) == 2
+        assert error_of(refused, 409, "PLAN_EXHAUSTED")["message"].startswith("The plan basic has room for 3 webhook")
+        # Then another tenant has room, and who deletes one, or buys more
+        customer.shop.customer().subscribed()
+        assert customer.send("DELETE", f"{V1}/webhook-endpoints/{kept}").status_code == 204
+        customer.subscribed()
+        customer.shop.scalar("UPDATE tenants SET plan = 'pro' WHERE id = :id RETURNING 1", id=customer.tenant_id)
+        customer.subscribed()
+
+    def test_a_lane_that_is_parked_stays_so_until_the_endpoint_moves(self, customer: Customer) -> None:
         endpoint_id, shop = customer.subscribed(), customer.shop
         with shop.engine.begin() as tx:
             tx.execute(text("UPDATE lanes SET state = 'parked' WHERE name = :n"), {"n": endpoint_lane(endpoint_id)})
-        patch(customer, f"/webhook-endpoints/{endpoint_id}", {"status": "enabled", "url": "https://example.com/b"})
+        path = f"/webhook-endpoints/{endpoint_id}"
+        patch(customer, path, {"status": "enabled", "eventTypes": ["order.failed"]})
         assert self._lane(shop, endpoint_id) == "parked"
+        patch(customer, path, {"url": "https://example.com/b"})
+        assert self._lane(shop, endpoint_id) == "healthy"
+
+    def test_an_endpoint_that_moves_while_it_is_disabled_stays_so(self, customer: Customer) -> None:
+        endpoint_id = customer.subscribed()
+        patch(customer, f"/webhook-endpoints/{endpoint_id}", {"status": "disabled"})
+        patch(customer, f"/webhook-endpoints/{endpoint_id}", {"url": "https://example.com/b"})
+        assert self._lane(customer.shop, endpoint_id) == "disabled"
 
     @pytest.mark.parametrize(
         ("body", "field"),

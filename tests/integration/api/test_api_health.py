@@ -165,7 +165,7 @@ class TestOutage:
     def test_with_a_frozen_postgresql_nobody_waits_for_ever(
         self, own: Stack, buyer: Customer, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        for setting in ("api.ingress.DEADLINE_S", "api.ring._LOOK_UP_WITHIN_S", "api.readiness._TIMEOUT_S"):
+        for setting in ("api.ingress.DEADLINE_S", "api.ring.LOOK_UP_WITHIN_S", "api.readiness._TIMEOUT_S"):
             monkeypatch.setattr(setting, 0.5)
         stranger = buyer.shop.customer()
         assert buyer.order(key="before").status_code == 202

@@ -3,10 +3,14 @@
 import socket
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from typing import Any
 
 import pytest
+from litestar import Request
+from litestar.exceptions import ValidationException
 from litestar.routes import HTTPRoute
 
+from api.gate import refuse_repeated_headers
 from tests.integration.api.served import Served, served
 from tests.integration.api.shop import Customer, Shop
 
@@ -151,6 +155,32 @@ def test_a_line_that_is_no_request_is_refused_and_the_server_serves_on(
     said = _talk(server, line + b"\r\nHost: localhost\r\n\r\n")
     assert _status(said) in {0, 400, 404, 405, 414, 431, 505}, said[:200]
     _still_serves(server, stocked)
+
+
+def test_the_server_speaks_no_http_2(server: Served, stocked: Customer) -> None:
+    """There a header is a byte, and a request has as many as it likes."""
+    said = _talk(server, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", bytes([0, 0, 0, 4, 0, 0, 0, 0, 0]))
+    assert said[:5] in {b"", b"HTTP/"}
+    _still_serves(server, stocked)
+
+
+def test_headers_that_stand_often_are_looked_at_once_each(stocked: Customer) -> None:
+    looks = 0
+
+    class Name(bytes):
+        __hash__ = bytes.__hash__
+
+        def __eq__(self, other: object) -> bool:
+            nonlocal looks
+            looks += 1
+            return super().__eq__(other)
+
+    names = [Name(b"idempotency-key") for _ in range(1_000)]
+    scope: Any = {"type": "http", "headers": [(name, b"k") for name in names]}
+    with pytest.raises(ValidationException) as caught:
+        refuse_repeated_headers(Request[Any, Any, Any](scope))
+    assert caught.value.extra == [{"key": "idempotency-key", "message": "stands there more than once"}]
+    assert looks < 10 * len(names)
 
 
 PATHS = [

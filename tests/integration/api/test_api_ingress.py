@@ -2,6 +2,8 @@
 
 import asyncio
 import hashlib
+import socket
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +21,7 @@ from domain.errors import DependencyUnavailable, IdempotencyKeyReused, Longshore
 from domain.orders.intake import AcceptedOrder, IntakeLine, IntakeOrder
 from domain.tenants.callers import Caller
 from domain.tenants.key_rules import KeyParts
+from tests.integration.api.served import served
 from tests.integration.api.shop import Customer, Shop, error_of, opened, settings_for
 from tests.integration.wire import Wire, wire_to
 
@@ -105,6 +108,43 @@ def test_a_slow_look_up_of_the_key_is_part_of_an_orders_time(shop: Shop, monkeyp
     assert stranger.rows()["orders"] == 0
     answer = stranger.order(key="late")
     assert (answer.status_code, "Idempotent-Replayed" in answer.headers) == (202, False)
+
+
+def test_a_flush_that_gets_no_thread_is_followed_by_one_that_does(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    stranger = shop.customer()
+    stranger.stocked("MUG")
+    start = threading.Thread.start
+
+    def refuse(thread: threading.Thread) -> None:
+        if thread.name.startswith("ingress"):
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    with opened(shop.settings) as client:
+        body = {"customerEmail": "ada@example.com", "currency": "USD", "lines": [{"sku": "MUG", "quantity": 1}]}
+        headers = {"X-API-Key": stranger.key, "Idempotency-Key": "no thread"}
+        with monkeypatch.context() as scarce:
+            scarce.setattr(threading.Thread, "start", refuse)
+            error_of(client.post("/api/v1/orders", json=body, headers=headers), 503, "DEPENDENCY_UNAVAILABLE")
+        assert client.post("/api/v1/orders", json=body, headers=headers).status_code == 202
+    assert stranger.rows()["orders"] == 1
+
+
+def test_the_time_that_a_body_takes_to_come_is_no_part_of_an_orders_time(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stranger = shop.customer()
+    stranger.stocked("MUG")
+    body = b'{"customerEmail": "ada@example.com", "currency": "USD", "lines": [{"sku": "MUG", "quantity": 1}]}'
+    monkeypatch.setattr(api.ingress, "DEADLINE_S", 1.0)
+    length = f"Content-Length: {len(body)}"
+    head = ["POST /api/v1/orders HTTP/1.1", "Host: x", f"X-API-Key: {stranger.key}", "Idempotency-Key: slow", length]
+    with served(shop.settings) as running, socket.create_connection(("127.0.0.1", running.port), timeout=20) as line:
+        line.sendall("\r\n".join([*head, "Content-Type: application/json", "", ""]).encode() + body[:10])
+        time.sleep(1.2)  # what is sent later than an order may take
+        line.sendall(body[10:])
+        assert line.recv(65_536).startswith(b"HTTP/1.1 202 ")
+    assert stranger.rows()["orders"] == 1
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """News of a job: long polls and event streams wake on word of it, get by without word, and never outlive their use."""
 
+import asyncio
+import gc
 import http.client
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -16,6 +18,8 @@ from sqlalchemy.exc import OperationalError
 import api.job_news
 import api.routes.job_events
 import api.routes.jobs
+from api.job_news import JobNews
+from api.routes.job_events import events_of
 from domain.jobs.announcements import CHANNEL, changed_since, pack
 from domain.jobs.queries import get_job
 from ops.stack import Stack
@@ -289,6 +293,40 @@ def test_only_so_many_may_wait(
     status, _, _ = server.read(f"{V1}/jobs/{theirs}", X_API_Key=other.key, Prefer="wait=1")
     assert status == (200 if cap == "MOST_PER_TENANT" else 503)
     stream.hang_up()
+
+
+def test_no_more_may_wait_when_they_come_all_at_once(
+    monkeypatch: pytest.MonkeyPatch, server: Served, customer: Customer, job_id: UUID
+) -> None:
+    monkeypatch.setattr(api.job_news, "MOST_PER_TENANT", 3)
+    assert server.read(f"{V1}/jobs/{job_id}", X_API_Key=customer.key)[0] == 200  # his key is known
+    wait_until(lambda: waiters() == 0, 10)
+    with ThreadPoolExecutor(30) as pool:
+        asked = [pool.submit(server.get, f"{V1}/jobs/{job_id}/events", X_API_Key=customer.key) for _ in range(30)]
+        answers = [future.result(20) for future in asked]
+    statuses = [response.status for _, response in answers]
+    for connection, response in answers:
+        response.close()
+        connection.close()
+    assert sorted(statuses) == [200] * 3 + [503] * 27
+    wait_until(lambda: waiters() == 0, 10)
+
+
+def test_a_stream_that_is_dropped_before_it_began_gives_its_place_back(customer: Customer, job_id: UUID) -> None:
+    async def drop() -> None:
+        news = JobNews(customer.shop.engine, customer.shop.settings.redis_url)
+        with customer.shop.engine.connect() as connection:
+            job = get_job(connection, customer.tenant_id, job_id)
+        before = waiters()
+        answer = events_of(news, job, seen=False)
+        await anext(answer)
+        assert waiters() == before + 1
+        del answer
+        gc.collect()
+        while waiters() > before:  # noqa: ASYNC110  # it is a wait-until
+            await asyncio.sleep(0.01)
+
+    asyncio.run(asyncio.wait_for(drop(), 20))
 
 
 def test_changes_are_read_for_the_tenant_that_waits_only(shop: Shop, customer: Customer, other: Customer) -> None:

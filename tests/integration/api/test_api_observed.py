@@ -274,6 +274,20 @@ class TestMetrics:
         assert {"inventory", "email", "webhooks", "reports"} <= queues
         assert "longshore_outbox_oldest_seconds" in text
 
+    def test_a_queue_that_is_gone_does_not_stay_as_it_was(self, customer: Customer) -> None:
+        def told() -> bool:
+            customer.shop.client.app.dependencies["gauges"].dependency()._read_at.clear()
+            return 'queue="retired"' in customer.shop.client.get("/metrics").text
+
+        customer.shop.scalar(
+            "INSERT INTO outbox (job_id, queue, kind, tenant_id, due_at)"
+            " VALUES (uuidv7(), 'retired', 'old.kind', :id, clock_timestamp()) RETURNING 1",
+            id=customer.tenant_id,
+        )
+        assert told()
+        customer.shop.scalar("DELETE FROM outbox WHERE queue = 'retired' RETURNING 1")
+        assert not told()
+
     def test_the_lanes_that_are_parked_are_told(self, customer: Customer) -> None:
         def lanes(state: str) -> float:
             customer.shop.client.app.dependencies["gauges"].dependency()._read_at.clear()

@@ -9,10 +9,12 @@ from litestar import Litestar
 from litestar.testing import TestClient
 from redis import Redis
 
+import api.ring
 import api.strangers
 from api.limits import Policy
-from domain.tenants.keys import create_key
+from domain.tenants.keys import create_key, revoke_key
 from ops.migrate import head
+from tests.integration.api.people import Employee
 from tests.integration.api.shop import V1, Customer, Shop, error_of, opened
 
 TRIES = 4
@@ -50,6 +52,29 @@ def test_who_guesses_keys_is_turned_away_and_who_has_a_known_one_is_not(strict: 
         fresh = create_key(tx, customer.tenant_id, "fresh", ["api"])
     error_of(asked(strict, fresh), 429, "RATE_LIMITED")
     assert asked(strict, customer.key).status_code == 200
+
+
+def test_a_bad_neighbour_stops_nobody_whose_key_was_good_when_it_was_looked_at_last(
+    strict: Client, customer: Customer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(api.ring, "REMEMBER_S", 0.0)
+    assert asked(strict, customer.key).status_code == 200
+    for _ in range(TRIES + 1):
+        asked(strict, "longshore_live_junk")
+    assert [asked(strict, customer.key).status_code for _ in range(3)] == [200] * 3
+    with customer.shop.engine.begin() as tx:
+        revoke_key(tx, customer.key.split("_")[2])
+    error_of(asked(strict, customer.key), 429, "RATE_LIMITED")  # found to be nobody's, and one try more
+    error_of(asked(strict, customer.key), 429, "RATE_LIMITED")
+
+
+def test_a_bad_neighbour_stops_nobody_whose_token_we_have_signed(strict: Client, customer: Customer) -> None:
+    ada = Employee(customer)
+    assert ada.log_in().status_code == 200
+    for _ in range(TRIES + 1):
+        asked(strict, "longshore_live_junk")
+    bearer = {"Authorization": f"Bearer {ada.tokens['access_token']}"}
+    assert strict.get(f"{V1}/orders", headers=bearer).status_code == 200
 
 
 def test_a_forged_header_does_not_free_a_stranger(strict: Client) -> None:

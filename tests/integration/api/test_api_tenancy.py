@@ -1,16 +1,21 @@
 """Nobody sees or moves what is another tenant's: every route of the API is walked, a new one must join the table."""
 
 import re
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
 from litestar import Litestar
 from litestar.routes import HTTPRoute
-from sqlalchemy import Engine, event
+from sqlalchemy import Connection, Engine, event
 
+import api.routes.orders
+from api.parts import POOL_SIZE
 from domain.ids import new_id
+from domain.orders.queries import list_orders
 from tests.integration.api.shop import V1, Customer, Shop, error_of, ids_of
 
 #: How a tenant gets one of what the route is about.
@@ -231,3 +236,28 @@ def _counted(owner: Customer, path: str) -> int:
     finally:
         event.remove(Engine, "before_cursor_execute", note)
     return len(statements)
+
+
+def test_slow_reads_of_one_tenant_leave_threads_to_the_others(
+    customer: Customer, other: Customer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert [one.get("/orders").status_code for one in (customer, other)] == [200, 200]  # so that they are known
+    let, begun = threading.Event(), threading.Semaphore(0)
+
+    def list_slowly(tx: Connection, tenant_id: UUID, *args: Any, **more: Any) -> Any:
+        if tenant_id == customer.tenant_id:
+            begun.release()
+            assert let.wait(20)
+        return list_orders(tx, tenant_id, *args, **more)
+
+    monkeypatch.setattr(api.routes.orders, "list_orders", list_slowly)
+    with ThreadPoolExecutor(21) as pool:
+        slow = [pool.submit(customer.get, "/orders") for _ in range(20)]
+        try:
+            for _ in range(POOL_SIZE // 4):
+                assert begun.acquire(timeout=20)
+            assert pool.submit(other.get, "/orders").result(15).status_code == 200
+            assert not begun.acquire(blocking=False)
+        finally:
+            let.set()
+        assert {future.result(20).status_code for future in slow} == {200}
