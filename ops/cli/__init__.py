@@ -80,6 +80,11 @@ for _name, _group in {
 def main() -> None:
     """The console script. Bad settings are one line per variable, never a traceback."""
     try:
+        "".join(sys.argv).encode()
+    except UnicodeEncodeError:
+        print("What was typed is not UTF-8.", file=sys.stderr)
+        sys.exit(2)
+    try:
         app()
     except Exception as error:
         from ops.settings import InvalidSettings  # noqa: PLC0415  # help does not need it

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from ops.cli.database import database
-from ops.cli.options import Json, Limit
+from ops.cli.options import Json, Limit, read_word
 from ops.cli.output import ExitCode, answering, leave
 
 app = typer.Typer(no_args_is_help=True, help="The audit log: list, verify.")
@@ -26,20 +26,29 @@ _CHAINS = {"tenant": "tenantId", "acts": "length", "last hash": "hash", "state":
 @app.command("list")
 def list_(
     *,
-    tenant: Annotated[str | None, typer.Option("--tenant", help="Of this tenant only.", show_default=False)] = None,
-    action: Annotated[str | None, typer.Option("--action", help="Such as dead_letter.replayed.")] = None,
-    subject: Annotated[str | None, typer.Option("--subject", help="Of this job, key, queue ... only.")] = None,
+    tenant: Annotated[
+        str | None,
+        typer.Option("--tenant", parser=read_word, metavar="NAME", help="Of this tenant only.", show_default=False),
+    ] = None,
+    action: Annotated[
+        str | None, typer.Option("--action", parser=read_word, metavar="TEXT", help="Such as dead_letter.replayed.")
+    ] = None,
+    subject: Annotated[
+        str | None,
+        typer.Option("--subject", parser=read_word, metavar="TEXT", help="Of this job, key, queue ... only."),
+    ] = None,
     limit: Limit = 50,
     as_json: Json = False,
 ) -> None:
     """Acts, newest first."""
-    with answering(as_json) as out, database() as engine, engine.begin() as tx:
+    with answering(as_json) as out, database() as engine:
         from domain.audit import ActFilter, list_acts
         from domain.tenants.tenants import find_tenant
         from ops.cli.records import masked, record
 
-        wanted = ActFilter(find_tenant(tx, tenant) if tenant else None, action, subject)
-        acts = [record(row) for row in list_acts(tx, wanted, limit=limit)]
+        with engine.begin() as tx:
+            wanted = ActFilter(find_tenant(tx, tenant) if tenant else None, action, subject)
+            acts = [record(row) for row in list_acts(tx, wanted, limit=limit)]
         shown = [
             {**act, "hash": act["hash"].hex(), "reason": masked(act["reason"]), "detail": masked(act["detail"])}
             for act in acts

@@ -1,6 +1,7 @@
 """What is paused and limited, of queues and of kinds alike: set, told, and refused for a name that nobody knows."""
 # ruff: noqa: PLC0415  # lazy: `--help` shall not wait for the database driver
 
+import math
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -10,6 +11,8 @@ from ops.cli.options import operator
 from ops.cli.output import Output, answering
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from sqlalchemy import Connection
 
     from domain.jobs.controls import Control
@@ -26,22 +29,16 @@ NoLimits = Annotated[bool, typer.Option("--none", help="Lift every limit.")]
 
 def pause(scope: Scope, name: str, reason: str | None, by: str, as_json: bool) -> None:
     """Nothing of it starts until it is resumed."""
-    with answering(as_json) as out, database() as engine, engine.begin() as tx:
-        from domain.jobs import controls
+    from domain.jobs import controls
 
-        refuse_unknown(tx, scope, name)
-        controls.pause(tx, scope, name, operator(by), reason)
-        tell(out, tx, scope, name)
+    _steer(scope, name, lambda tx: controls.pause(tx, scope, name, operator(by), reason), as_json)
 
 
 def resume(scope: Scope, name: str, reason: str | None, by: str, as_json: bool) -> None:
     """It runs again, within its limits."""
-    with answering(as_json) as out, database() as engine, engine.begin() as tx:
-        from domain.jobs import controls
+    from domain.jobs import controls
 
-        refuse_unknown(tx, scope, name)
-        controls.resume(tx, scope, name, operator(by), reason)
-        tell(out, tx, scope, name)
+    _steer(scope, name, lambda tx: controls.resume(tx, scope, name, operator(by), reason), as_json)
 
 
 def limit(
@@ -51,15 +48,22 @@ def limit(
     given = {limit: value for limit, value in wanted.items() if value is not None}
     if bool(given) == none:
         raise typer.BadParameter("give a limit, or --none to lift them all; not both")
-    with answering(as_json) as out, database() as engine, engine.begin() as tx:
-        import msgspec
+    if not all(map(math.isfinite, given.values())):
+        raise typer.BadParameter("a limit must be a number that is finite")
+    from domain.jobs import controls
 
-        from domain.jobs import controls
+    changes = dict.fromkeys(wanted) if none else given
+    _steer(scope, name, lambda tx: controls.limit(tx, scope, name, changes, operator(by), reason), as_json)
 
-        refuse_unknown(tx, scope, name)
-        changes = dict.fromkeys(wanted) if none else given
-        controls.limit(tx, msgspec.structs.replace(control_of(tx, scope, name), **changes), operator(by), reason)
-        tell(out, tx, scope, name)
+
+def _steer(scope: Scope, name: str, act: "Callable[[Connection], object]", as_json: bool) -> None:
+    """The act is committed, then what holds from now on is told."""
+    with answering(as_json) as out, database() as engine:
+        with engine.begin() as tx:
+            refuse_unknown(tx, scope, name)
+            act(tx)
+            control = control_of(tx, scope, name)
+        tell(out, control)
 
 
 def control_of(tx: "Connection", scope: Scope, name: str) -> "Control":
@@ -70,14 +74,13 @@ def control_of(tx: "Connection", scope: Scope, name: str) -> "Control":
     return held.get((scope, name), Control(scope, name))
 
 
-def tell(out: Output, tx: "Connection", scope: Scope, name: str) -> None:
+def tell(out: Output, control: "Control") -> None:
     """What holds from now on."""
-    control = control_of(tx, scope, name)
     fields = control_fields(control)
     if out.as_json:
-        return out.document({"name": name, **fields})
+        return out.document({"name": control.name, **fields})
     state = "is paused" if control.paused else "runs"
-    return out.say(f"{scope.title()} {name} {state}, {fields['limits'] or 'without limits'}.")
+    return out.say(f"{control.scope.title()} {control.name} {state}, {fields['limits'] or 'without limits'}.")
 
 
 def control_fields(control: "Control") -> dict[str, Any]:

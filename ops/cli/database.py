@@ -6,14 +6,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from ops.cli.output import ExitCode, leave
+from ops.cli.output import ExitCode
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
+    from sqlalchemy.exc import DBAPIError
 
 _NOT_MIGRATED = {"42P01", "42703"}  # undefined table, undefined column
 _NOT_ALLOWED = {"28000", "28P01", "42501"}
-_INTERRUPTED = {"55P03", "40P01", "40001"}  # lock timeout, deadlock, serialization
+_NOT_STORED = "22"  # data exception: U+0000 in JSON, a number that is too large
+_INTERRUPTED = ("55P03", "40P01", "40001", "53", "57")  # lock timeout, deadlock, serialization; resources, an operator
 
 
 @contextmanager
@@ -23,11 +25,7 @@ def database() -> Iterator["Engine"]:
     from domain.database import connect
     from ops.settings import load_settings
 
-    url = load_settings().database_url
-    try:
-        engine = connect(url, process="cli")
-    except ValueError:  # the parser's own words could carry the password
-        leave(ExitCode.USAGE, "DATABASE_URL: cannot be read; it looks like postgresql://user:password@host:5432/name")
+    engine = connect(load_settings().database_url, process="cli")
     try:
         yield engine
     finally:
@@ -41,19 +39,23 @@ def silence_of(error: Exception) -> tuple[ExitCode, str] | None:
 
     if isinstance(error, PoolTimeout):
         return ExitCode.ERROR, f"The database does not answer.{_hint()}"
-    return _judged(error.orig) if isinstance(error, DBAPIError) else None
+    return _judged(error) if isinstance(error, DBAPIError) else None
 
 
-def _judged(error: BaseException | None) -> tuple[ExitCode, str] | None:
-    first_line = str(error).strip().split("\n")[0]
-    state = getattr(error, "sqlstate", None)
+def _judged(error: "DBAPIError") -> tuple[ExitCode, str] | None:
+    from domain.outages import is_outage
+
+    first_line = str(error.orig).strip().split("\n")[0]
+    state = getattr(error.orig, "sqlstate", None)
     if state in _NOT_ALLOWED or "authentication failed" in first_line:
         return ExitCode.AUTH, f"The database refuses us: {first_line}"
     if state is None:
         return ExitCode.ERROR, f"The database does not answer: {first_line}{_hint()}"
     if state in _NOT_MIGRATED:
         return ExitCode.ERROR, "The database does not have our tables: it has to be migrated first."
-    if state in _INTERRUPTED or state.startswith(("08", "53", "57")):
+    if state.startswith(_NOT_STORED):
+        return ExitCode.USAGE, f"The database cannot hold this: {first_line}"
+    if state.startswith(_INTERRUPTED) or is_outage(error):
         return ExitCode.ERROR, f"The database was interrupted, try again: {first_line}"
     return None
 

@@ -1,6 +1,7 @@
 """`longshore dlq`: dead letters found, understood, and replayed, edited and replayed, or discarded. Each once."""
 # ruff: noqa: PLC0415  # lazy: `--help` shall not wait for the database driver
 
+from datetime import datetime
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -8,7 +9,7 @@ import typer
 
 from ops.cli.confirm import confirm, counted
 from ops.cli.database import database
-from ops.cli.options import By, Json, Limit, Reason, Yes, operator, read_id, read_moment, refuse_unknown
+from ops.cli.options import By, Json, Limit, Reason, Yes, operator, read_id, read_moment, read_word, refuse_unknown
 from ops.cli.output import Output, answering
 
 app = typer.Typer(no_args_is_help=True, help="Dead letters: see why jobs gave up; replay, edit or discard them.")
@@ -17,9 +18,17 @@ Id = Annotated[UUID, typer.Argument(metavar="ID", parser=read_id, help="A dead l
 Ids = Annotated[
     list[UUID] | None, typer.Argument(metavar="ID", parser=read_id, help="Dead letters.", show_default=False)
 ]
-Kind = Annotated[str | None, typer.Option("--kind", help="Only jobs of this kind.")]
-Fingerprint = Annotated[str | None, typer.Option("--fingerprint", help="Only this fault, as `cases` lists it.")]
-Since = Annotated[str | None, typer.Option("--since", help="Only those who died since then: 1h, 7d, or an ISO time.")]
+Kind = Annotated[str | None, typer.Option("--kind", parser=read_word, metavar="KIND", help="Only jobs of this kind.")]
+Fingerprint = Annotated[
+    str | None,
+    typer.Option("--fingerprint", parser=read_word, metavar="TEXT", help="Only this fault, as `cases` lists it."),
+]
+Since = Annotated[
+    datetime | None,
+    typer.Option(
+        "--since", parser=read_moment, metavar="TIME", help="Only those who died since then: 1h, 7d, or an ISO time."
+    ),
+]
 AllResolutions = Annotated[bool, typer.Option("--all-resolutions", help="Those already dealt with too.")]
 All = Annotated[bool, typer.Option("--all", help="All open ones that match; wants a filter.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be done, and do nothing.")]
@@ -58,13 +67,15 @@ def list_(
 
     Example: longshore dlq list --since 1h --kind webhook.deliver
     """
-    with answering(as_json) as out, database() as engine, engine.begin() as tx:
+    with answering(as_json) as out, database() as engine:
         from domain.jobs.dead_letters import find_dead_letters
         from domain.stretch import Stretch
         from ops.cli.records import dead_letter_record
 
-        rows = find_dead_letters(tx, _wanted(kind, fingerprint, since, all_resolutions), Stretch(limit))
-        empty = "" if rows else _nothing(kind, fingerprint, since)
+        wanted = _wanted(kind, fingerprint, since, all_resolutions)
+        with engine.begin() as tx:
+            rows = find_dead_letters(tx, wanted, Stretch(limit))
+        empty = "" if rows else _nothing(wanted)
         out.records([dead_letter_record(row) for row in rows], _LIST, empty)
 
 
@@ -81,25 +92,29 @@ def cases(
 
     Example: longshore dlq cases --since 24h
     """
-    with answering(as_json) as out, database() as engine, engine.begin() as tx:
+    with answering(as_json) as out, database() as engine:
         from domain.jobs.dead_letters import group_dead_letters
         from ops.cli.records import masked, record
 
-        rows = group_dead_letters(tx, _wanted(kind, fingerprint, since, all_resolutions), limit)
-        empty = "" if rows else _nothing(kind, fingerprint, since)
+        wanted = _wanted(kind, fingerprint, since, all_resolutions)
+        with engine.begin() as tx:
+            rows = group_dead_letters(tx, wanted, limit)
+        empty = "" if rows else _nothing(wanted)
         out.records([masked(record(row)) for row in rows], _CASES, empty)
 
 
 @app.command()
 def show(dead_letter_id: Id, as_json: Json = False) -> None:
     """Everything known about one: what it was to do, why it gave up, each attempt, and what was decided."""
-    with answering(as_json) as out, database() as engine, engine.begin() as tx:
+    with answering(as_json) as out, database() as engine:
         from domain.jobs.dead_letters import get_dead_letter
         from domain.jobs.queries import attempts_of
         from ops.cli import dead_letter_page
 
-        letter = get_dead_letter(tx, dead_letter_id)
-        dead_letter_page.show(out, letter, attempts_of(tx, [letter.job_id])[letter.job_id])
+        with engine.begin() as tx:
+            letter = get_dead_letter(tx, dead_letter_id)
+            attempts = attempts_of(tx, [letter.job_id])[letter.job_id]
+        dead_letter_page.show(out, letter, attempts)
 
 
 @app.command()
@@ -195,17 +210,15 @@ def discard(  # noqa: PLR0913  # one per option
         raise typer.Exit(triage.report(out, tally, "discarded"))
 
 
-def _nothing(kind: str | None, fingerprint: str | None, since: str | None) -> str:
-    refuse_unknown(kind)
-    return "No dead letters match." if kind or fingerprint or since else "There are no open dead letters."
+def _nothing(wanted: Any) -> str:
+    refuse_unknown(wanted.kind)
+    return "No dead letters match." if wanted.narrows else "There are no open dead letters."
 
 
-def _wanted(kind: str | None, fingerprint: str | None, since: str | None, all_resolutions: bool = False) -> Any:
+def _wanted(kind: str | None, fingerprint: str | None, since: datetime | None, all_resolutions: bool = False) -> Any:
     from domain.jobs.dead_letters import DeadLetterFilter
 
-    return DeadLetterFilter(
-        kind, fingerprint, read_moment(since) if since else None, None if all_resolutions else False
-    )
+    return DeadLetterFilter(kind, fingerprint, since, None if all_resolutions else False)
 
 
 def _tell_edited(out: Output, dead_letter_id: UUID, job_id: UUID, before: object, after: object) -> None:

@@ -14,14 +14,16 @@ SHOWN = 3
 
 def doctor(as_json: Json = False) -> None:
     """Check every invariant on the live system. Exit code 0 when all hold, 1 with the violations when one does not."""
-    with answering(as_json) as out, database() as engine, engine.connect() as connection:
+    with answering(as_json) as out, database() as engine:
         from domain.invariants import INVARIANTS, violations_of
         from ops.cli.records import record
 
         found: list[dict[str, Any]] = []
-        for invariant in INVARIANTS:
-            rows = [record(row) for row in violations_of(connection, invariant)]
-            found.append({"name": invariant.name, "promise": invariant.promise, "holds": not rows, "violations": rows})
+        with engine.connect() as connection:
+            for invariant in INVARIANTS:
+                rows = [record(row) for row in violations_of(connection, invariant)]
+                named = {"name": invariant.name, "promise": invariant.promise}
+                found.append({**named, "holds": not rows, "violations": rows})
         _print(out, found)
     if broken := [str(one["name"]) for one in found if not one["holds"]]:
         leave(ExitCode.ERROR, f"{len(broken)} of {len(found)} promises are broken: {', '.join(broken)}")

@@ -2,6 +2,7 @@
 
 import math
 import time
+from collections.abc import Iterator
 
 from redis import Redis
 from redis.exceptions import RedisError
@@ -26,28 +27,40 @@ def redis_of_settings() -> Redis:
 
 
 def drain(out: Output, engine: Engine, name: str, timeout_s: float | None, reason: str | None, by: str) -> ExitCode:
-    """The queue is paused; OK when nothing of it is left in flight, TIMEOUT when the time was up before."""
+    """OK when nothing of the queue is left in flight, TIMEOUT when the time was up before.
+
+    It is paused before that, and however the waiting ends, it is said that it is.
+    """
     with engine.begin() as tx:
         refuse_unknown(tx, "queue", name)
         pause(tx, "queue", name, operator(by), reason)
+    seen = {"name": name, "state": "paused", "drained": False, "inFlight": None, "bells": None}
+    try:
+        for jobs, bells, is_drained in _looks(engine, name, timeout_s):
+            if (jobs, bells) != (seen["inFlight"], seen["bells"]):
+                out.say(f"Queue {name} is paused: {jobs:,} in flight, {bells:,} bells wait.")
+            seen |= {"drained": is_drained, "inFlight": jobs, "bells": bells}
+    finally:
+        if out.as_json:
+            out.document(seen)
+        if not seen["drained"]:
+            complain(f"Queue {name} is paused and not yet drained.")
+    return ExitCode.OK if seen["drained"] else ExitCode.TIMEOUT
+
+
+def _looks(engine: Engine, name: str, timeout_s: float | None) -> Iterator[tuple[int, int, bool]]:
+    """Jobs and bells that are left, and whether that is all, again and again until it is or the time is up."""
     deadline = math.inf if timeout_s is None else time.monotonic() + timeout_s
-    shown, quiet_since, is_drained = None, None, False
+    quiet_since = None
     while True:
-        jobs, bells = left = _in_flight(engine, name)
-        if left != shown:
-            shown = left
-            out.say(f"Queue {name} is paused: {jobs:,} in flight, {bells:,} bells wait.")
+        left = _in_flight(engine, name)
         now = time.monotonic()
         quiet_since = None if any(left) else quiet_since or now
         is_drained = quiet_since is not None and now - quiet_since >= QUIET_FOR_S
+        yield *left, is_drained
         if is_drained or now >= deadline:
-            break
+            return
         time.sleep(min(POLL_S, deadline - now))
-    if out.as_json:
-        out.document({"name": name, "drained": is_drained, "inFlight": jobs, "bells": bells})
-    if not is_drained:
-        complain(f"Queue {name} is paused and not yet drained.")
-    return ExitCode.OK if is_drained else ExitCode.TIMEOUT
 
 
 def _in_flight(engine: Engine, name: str) -> tuple[int, int]:

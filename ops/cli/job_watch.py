@@ -11,9 +11,11 @@ from uuid import UUID
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from sqlalchemy import Engine, Row
+from sqlalchemy.exc import SQLAlchemyError
 
 from domain.jobs.queries import get_job
 from domain.jobs.state_machine import TERMINAL, JobState
+from domain.outages import is_outage
 from ops.cli.output import ExitCode, Output, cell, complain, printable
 from ops.cli.records import job_record, masked
 
@@ -23,18 +25,18 @@ Show = Callable[[Row[Any]], None]
 
 
 def watch(out: Output, engine: Engine, job_id: UUID, timeout_s: float | None) -> ExitCode:
-    """Shows each change. Raises NotFound."""
+    """Shows each change, and waits for a database that is away. Raises NotFound."""
     deadline = math.inf if timeout_s is None else time.monotonic() + timeout_s
-    version = 0
+    job, version = _load(engine, job_id), 0
     with _shown(out) as show:
         while True:
-            job = _load(engine, job_id)
             if job.version != version:
                 show(job)
             version = job.version
             if JobState(job.state) in TERMINAL or time.monotonic() >= deadline:
                 break
             time.sleep(min(POLL_S, max(0.0, deadline - time.monotonic())))
+            job = _look_again(engine, job)
     return _verdict(job)
 
 
@@ -50,13 +52,26 @@ def _load(engine: Engine, job_id: UUID) -> Row[Any]:
         return get_job(tx, None, job_id)
 
 
+def _look_again(engine: Engine, job: Row[Any]) -> Row[Any]:
+    """The job as it is now, or as it was while nobody can tell: exit code 1 is for the dead."""
+    try:
+        return _load(engine, job.id)
+    except SQLAlchemyError as error:
+        if not is_outage(error):
+            raise
+        return job
+
+
 @contextmanager
 def _shown(out: Output) -> Iterator[Show]:
     if out.as_json:
         yield lambda job: out.line(job_record(job))
     elif sys.stdout.isatty():
         with Progress(
-            TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), console=Console(file=sys.stdout)
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            TimeElapsedColumn(),
+            console=Console(file=sys.stdout),
         ) as bar:
             task = bar.add_task("", total=None)
             yield lambda job: bar.update(task, **_bar(job))
@@ -69,7 +84,7 @@ def _bar(job: Row[Any]) -> dict[str, Any]:
     done = JobState(job.state) in TERMINAL
     total = progress.get("total") or (1 if done else None)
     return {
-        "description": _line(job).replace("[", r"\["),
+        "description": _line(job),
         "total": total,
         "completed": total if done else progress.get("done", 0),
     }

@@ -10,7 +10,7 @@ from domain.jobs.priority_rules import HIGHEST, LOWEST
 from domain.jobs.state_machine import JobState
 from ops.cli.confirm import confirm
 from ops.cli.database import database
-from ops.cli.options import By, Json, Limit, Reason, Yes, operator, read_id, refuse_unknown
+from ops.cli.options import By, Json, Limit, Reason, Yes, operator, read_id, read_word, refuse_unknown
 from ops.cli.output import answering
 
 app = typer.Typer(no_args_is_help=True, help="Jobs: list, show, retry now, reprioritise, cancel, watch.")
@@ -33,8 +33,12 @@ _LIST = {
 def list_(
     *,
     state: Annotated[JobState | None, typer.Option("--state", help="Only jobs in this state.")] = None,
-    kind: Annotated[str | None, typer.Option("--kind", help="Only jobs of this kind.")] = None,
-    queue: Annotated[str | None, typer.Option("--queue", help="Only jobs of this queue.")] = None,
+    kind: Annotated[
+        str | None, typer.Option("--kind", parser=read_word, metavar="KIND", help="Only jobs of this kind.")
+    ] = None,
+    queue: Annotated[
+        str | None, typer.Option("--queue", parser=read_word, metavar="QUEUE", help="Only jobs of this queue.")
+    ] = None,
     order: Annotated[
         UUID | None, typer.Option("--order", parser=read_id, metavar="ID", help="Only jobs of this order.")
     ] = None,
@@ -48,12 +52,13 @@ def list_(
 
     Example: longshore jobs list --state retrying --queue webhooks
     """
-    with answering(as_json) as out, database() as engine, engine.begin() as tx:
+    with answering(as_json) as out, database() as engine:
         from domain.jobs.queries import JobFilter, list_jobs
         from domain.stretch import Stretch
         from ops.cli.records import job_record
 
-        rows = list_jobs(tx, None, JobFilter(state, kind, queue, order, parent), Stretch(limit))
+        with engine.begin() as tx:
+            rows = list_jobs(tx, None, JobFilter(state, kind, queue, order, parent), Stretch(limit))
         if not rows:
             refuse_unknown(kind, queue)
         empty = "No jobs match." if state or kind or queue or order or parent else "There are no jobs."
@@ -63,26 +68,29 @@ def list_(
 @app.command()
 def show(job_id: Id, as_json: Json = False) -> None:
     """Everything known about one: its fields, each attempt, and whether an obligation to run it stands."""
-    with answering(as_json) as out, database() as engine, engine.begin() as tx:
+    with answering(as_json) as out, database() as engine:
         from ops.cli import job_page
 
-        job_page.show(out, job_page.load(tx, job_id))
+        with engine.begin() as tx:
+            page = job_page.load(tx, job_id)
+        job_page.show(out, page)
 
 
 @app.command()
 def retry(job_id: Id, reason: Reason = None, by: By = "", as_json: Json = False) -> None:
     """Run it now instead of later; a dead one is replayed, which resolves its dead letter."""
-    with answering(as_json) as out, database() as engine, engine.begin() as tx:
+    with answering(as_json) as out, database() as engine:
         from domain.jobs.dead_letters import replay_if_open
         from domain.jobs.queries import get_job
         from domain.jobs.retry_now import latest_dead_letter_of, make_due_now_if_waiting
 
-        job = get_job(tx, None, job_id)
-        letter = latest_dead_letter_of(tx, job_id) if job.state == JobState.DEAD else None
-        if letter is None:
-            make_due_now_if_waiting(tx, job_id, operator(by), reason)
-        else:
-            replay_if_open(tx, letter.id, operator(by), reason)
+        with engine.begin() as tx:
+            job = get_job(tx, None, job_id)
+            letter = latest_dead_letter_of(tx, job_id) if job.state == JobState.DEAD else None
+            if letter is None:
+                make_due_now_if_waiting(tx, job_id, operator(by), reason)
+            else:
+                replay_if_open(tx, letter.id, operator(by), reason)
         done = {"id": job_id, "was": job.state, "deadLetterId": letter.id if letter else None}
         said = f"Replayed: job {job_id} is queued." if letter else f"Job {job_id} is due now."
         out.document(done) if as_json else out.say(said)
@@ -102,10 +110,11 @@ def reprioritise(
 
     Example: longshore jobs reprioritise 019aa3f1-6c00-7b1e-9d3a-5f6c8e2a4b10 --to 2
     """
-    with answering(as_json) as out, database() as engine, engine.begin() as tx:
+    with answering(as_json) as out, database() as engine:
         from domain.jobs.priority import reprioritise_if_waiting
 
-        reprioritise_if_waiting(tx, job_id, to, operator(by), reason)
+        with engine.begin() as tx:
+            reprioritise_if_waiting(tx, job_id, to, operator(by), reason)
         said = f"Job {job_id} has the priority {to}."
         out.document({"id": job_id, "priority": to}) if as_json else out.say(said)
 

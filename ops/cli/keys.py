@@ -1,7 +1,7 @@
 """`longshore keys`: API keys made, listed, revoked. A key is shown once, when it is made, and never again."""
 # ruff: noqa: PLC0415  # lazy: `--help` shall not wait for the database driver
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -36,7 +36,10 @@ def create(
         str, typer.Option("--scopes", help="What it may do: api, admin, or permissions such as orders:read.")
     ] = "api",
     expires: Annotated[
-        str | None, typer.Option("--expires", help="For how long it is good: 30d. Default: for ever.")
+        timedelta | None,
+        typer.Option(
+            "--expires", parser=read_duration, metavar="TIME", help="For how long it is good: 30d. Default: for ever."
+        ),
     ] = None,
     by: By = "",
     as_json: Json = False,
@@ -51,7 +54,7 @@ def create(
         from domain.tenants.keys import create_key
         from domain.tenants.tenants import find_or_begin
 
-        wanted, expires_at = _scopes(scopes), datetime.now(UTC) + read_duration(expires) if expires else None
+        wanted, expires_at = _scopes(scopes), None if expires is None else datetime.now(UTC) + expires
         with engine.begin() as tx:
             tenant_id = find_or_begin(tx, _named(tenant, "--tenant"))
             key = create_key(tx, tenant_id, _named(name, "--name"), wanted, expires_at)
@@ -68,11 +71,12 @@ def create(
 @app.command("list")
 def list_(as_json: Json = False) -> None:
     """Every key, without its secret."""
-    with answering(as_json) as out, database() as engine, engine.begin() as tx:
+    with answering(as_json) as out, database() as engine:
         from domain.tenants.keys import list_keys
         from ops.cli.records import record
 
-        keys = [record(row) for row in list_keys(tx)]
+        with engine.begin() as tx:
+            keys = [record(row) for row in list_keys(tx)]
         shown = keys if as_json else [{**key, "scopeNames": ", ".join(key["scopes"])} for key in keys]
         out.records(shown, _COLUMNS, "There are no keys.")
 

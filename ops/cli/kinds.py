@@ -33,11 +33,12 @@ def kinds(context: typer.Context, as_json: Json = False) -> None:
     """Every kind: its queue, attempts, timeout, how many travel together, its priority, and what operators asked."""
     if context.invoked_subcommand is not None:
         return
-    with answering(as_json) as out, database() as engine, engine.begin() as tx:
+    with answering(as_json) as out, database() as engine:
         from domain.jobs.controls import Control, read_controls
         from domain.jobs.kind import KINDS
 
-        held = {control.name: control for control in read_controls(tx) if control.scope == "kind"}
+        with engine.begin() as tx:
+            held = {control.name: control for control in read_controls(tx) if control.scope == "kind"}
         names = sorted({*KINDS, *held})
         out.records(
             [{**_declared(name), **controls.control_fields(held.get(name, Control("kind", name)))} for name in names],

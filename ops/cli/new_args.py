@@ -51,9 +51,12 @@ def _edit(before: object) -> str:
     with TemporaryDirectory() as folder:
         file = Path(folder) / "args.json"
         file.write_text(_pretty(before) + "\n")
-        if subprocess.run([*_editor(), file], check=False).returncode:
-            leave(ExitCode.REFUSED, "The editor failed. Nothing was done.")
-        return file.read_text()
+        try:
+            if subprocess.run([*_editor(), file], check=False).returncode:
+                leave(ExitCode.REFUSED, "The editor failed. Nothing was done.")
+            return file.read_text()
+        except (OSError, ValueError) as error:  # no such program; quotes that do not end, or what is not UTF-8
+            leave(ExitCode.REFUSED, f"The editor failed ({error}). Nothing was done.")
 
 
 def _editor() -> list[str]:

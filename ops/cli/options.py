@@ -9,6 +9,8 @@ from uuid import UUID
 
 import typer
 
+from ops.setting_rules import CHECKS
+
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout and nothing else.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before acting.")]
 By = Annotated[str, typer.Option("--by", help="Who acts, for the audit log. Default: $USER@host.", show_default=False)]
@@ -17,6 +19,7 @@ Limit = Annotated[int, typer.Option("--limit", min=1, max=10_000, help="At most 
 
 _AN_ID = "019aa3f1-6c00-7b1e-9d3a-5f6c8e2a4b10"
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+_LONGEST = timedelta(days=36_525)
 _DURATION = re.compile(r"(\d{1,6})([smhdw])")
 
 
@@ -24,7 +27,10 @@ def read_duration(text: str) -> timedelta:
     """`90s`, `15m`, `1h`, `30d` or `2w`. Raises typer.BadParameter."""
     if (found := _DURATION.fullmatch(text.strip())) is None:
         raise typer.BadParameter(f"{text!r} is not a duration such as 90s, 15m, 1h, 30d or 2w")
-    return timedelta(**{_UNITS[found[2]]: int(found[1])})
+    duration = timedelta(**{_UNITS[found[2]]: int(found[1])})
+    if duration > _LONGEST:
+        raise typer.BadParameter(f"{text!r} is more than a hundred years")
+    return duration
 
 
 def read_moment(text: str, now: datetime | None = None) -> datetime:
@@ -38,6 +44,13 @@ def read_moment(text: str, now: datetime | None = None) -> datetime:
             f"{text!r} is neither a duration such as 1h nor a time such as 2026-01-31T08:00Z"
         ) from None
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def read_word(text: str) -> str:
+    """What a filter is to find. Raises typer.BadParameter for nothing: a variable that is not set asks not for all."""
+    if not text:
+        raise typer.BadParameter("must not be empty: leave the option out to have all")
+    return text
 
 
 def read_id(text: str) -> UUID:
@@ -56,11 +69,18 @@ def refuse_unknown(kind: str | None, queue: str | None = None) -> None:
     import domain.job_kinds  # noqa: F401, PLC0415  # declares them; `--help` does not need it
     from domain.jobs.kind import KINDS, queues  # noqa: PLC0415
 
-    if kind and kind not in KINDS:
+    if kind is not None and kind not in KINDS:
         raise typer.BadParameter(f"{kind!r} is not a kind; the kinds are {', '.join(sorted(KINDS))}")
     known = {"default", *queues()}
-    if queue and queue not in known:
+    if queue is not None and queue not in known:
         raise typer.BadParameter(f"{queue!r} is not a queue; the queues are {', '.join(sorted(known))}")
+
+
+def read_address(text: str) -> str:
+    """Where to listen, by the rule of the setting. Raises typer.BadParameter."""
+    if why := CHECKS["host"](text):
+        raise typer.BadParameter(why)
+    return text
 
 
 def operator(by: str) -> str:

@@ -38,13 +38,15 @@ _LANES = {
 @app.command()
 def outbox(as_json: Json = False) -> None:
     """Obligations grouped by kind and lane, the largest group first; then the lanes, those in trouble first."""
-    with answering(as_json) as out, database() as engine, engine.begin() as tx:
+    with answering(as_json) as out, database() as engine:
         from domain.jobs.queries import outbox_groups
         from domain.lanes.lanes import list_lanes
         from ops.cli.records import record
 
-        groups = [record(row) for row in outbox_groups(tx)]
-        _print(out, groups, [_lane(row) for row in list_lanes(tx)])
+        with engine.begin() as tx:
+            groups = [record(row) for row in outbox_groups(tx)]
+            lanes = [_lane(row) for row in list_lanes(tx)]
+        _print(out, groups, lanes)
 
 
 def _lane(row: Any) -> dict[str, Any]:

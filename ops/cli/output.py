@@ -59,13 +59,13 @@ class Output:
         """One JSON document on stdout: camelCase names, ISO times in UTC, ids as text."""
         import msgspec
 
-        typer.echo(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
+        typer.echo(_inert(msgspec.json.format(msgspec.json.encode(value), indent=2).decode()))
 
     def line(self, value: object) -> None:
         """One JSON document on one line, written at once: for streams."""
         import msgspec
 
-        typer.echo(msgspec.json.encode(value).decode())
+        typer.echo(_inert(msgspec.json.encode(value).decode()))
 
     def records(self, records: Sequence[Record], columns: Mapping[str, str], empty: str) -> None:
         """Records as JSON, whole; or as a table of the columns given: heading -> path of the field (`error.class`)."""
@@ -131,6 +131,11 @@ def age(moment: datetime, now: datetime | None = None) -> str:
 def printable(text: str) -> str:
     """The text with what could steer a terminal made visible."""
     return _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
+
+
+def _inert(document: str) -> str:
+    """The same JSON with such characters, which stand in its strings only, escaped (RFC 8259, section 7)."""
+    return _CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", document)
 
 
 def _print_plain(rows: Sequence[Sequence[str]]) -> None:

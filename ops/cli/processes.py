@@ -10,6 +10,8 @@ from typing import Annotated
 
 import typer
 
+from ops.cli.options import Yes
+
 PROCESSES = "Processes"
 
 Queues = Annotated[
@@ -87,23 +89,27 @@ def _known(queues: str) -> list[str]:
 def migrate(
     revision: Annotated[str, typer.Argument(help="The revision to go up to.")] = "head",
     down: Annotated[str | None, typer.Option("--down", help="Go back to this revision instead.")] = None,
+    yes: Yes = False,
 ) -> None:
     """Bring the database's tables up to date. Safe to run twice at once."""
+    from ops.cli.confirm import confirm
+    from ops.cli.database import database
     from ops.cli.output import ExitCode, answering, leave
     from ops.settings import load_settings
 
-    settings = load_settings()
-    with answering() as out:
+    with answering() as out, database() as engine:
         from alembic.util import CommandError
 
-        from ops.migrate import downgrade, upgrade
+        from ops.migrate import current, downgrade, upgrade
 
-        move, target = (upgrade, revision) if down is None else (downgrade, down)
+        url = load_settings().database_url
+        if down is not None:
+            confirm(f"Take the database from {current(engine)} back to {down}, and drop what the later ones hold?", yes)
         try:
-            move(settings.database_url, target)
+            upgrade(url, revision) if down is None else downgrade(url, down)
         except CommandError as error:
             leave(ExitCode.NOT_FOUND, str(error))
-        out.say(f"The database is at {target}.")
+        out.say(f"The database is at {current(engine) or 'base'}.")
 
 
 @config.command()

@@ -39,14 +39,15 @@ def queues(context: typer.Context, as_json: Json = False) -> None:
     """
     if context.invoked_subcommand is not None:
         return
-    with answering(as_json) as out, database() as engine, engine.begin() as tx:
+    with answering(as_json) as out, database() as engine:
         from domain.jobs.controls import Control, read_controls
         from domain.jobs.kind import queues as known_queues
         from domain.jobs.queries import queue_depths
         from ops.cli.records import record
 
-        held = {control.name: control for control in read_controls(tx) if control.scope == "queue"}
-        depths = {row.queue: record(row) for row in queue_depths(tx)}
+        with engine.begin() as tx:
+            held = {control.name: control for control in read_controls(tx) if control.scope == "queue"}
+            depths = {row.queue: record(row) for row in queue_depths(tx)}
         names = sorted({"default", *known_queues(), *depths, *held})
         bells = _bells(names)
         out.records(

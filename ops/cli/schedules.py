@@ -34,19 +34,22 @@ _COLUMNS = {
 @app.command("list")
 def list_(as_json: Json = False) -> None:
     """Every schedule, and when it fires next."""
-    with answering(as_json) as out, database() as engine, engine.begin() as tx:
+    with answering(as_json) as out, database() as engine:
         from domain.schedules.schedules import list_schedules
 
-        out.records([_schedule(row) for row in list_schedules(tx)], _COLUMNS, "There are no schedules.")
+        with engine.begin() as tx:
+            rows = list_schedules(tx)
+        out.records([_schedule(row) for row in rows], _COLUMNS, "There are no schedules.")
 
 
 @app.command()
 def show(name: Name, as_json: Json = False) -> None:
     """Everything known about one."""
-    with answering(as_json) as out, database() as engine, engine.begin() as tx:
+    with answering(as_json) as out, database() as engine:
         from domain.schedules.schedules import get_schedule
 
-        schedule = _schedule(get_schedule(tx, name))
+        with engine.begin() as tx:
+            schedule = _schedule(get_schedule(tx, name))
         out.document(schedule) if as_json else out.fields(schedule)
 
 
@@ -57,13 +60,14 @@ def next_(
     as_json: Json = False,
 ) -> None:
     """Its next ticks, in UTC and on the clock of its time zone."""
-    with answering(as_json) as out, database() as engine, engine.begin() as tx:
+    with answering(as_json) as out, database() as engine:
         from itertools import islice
 
         from domain.schedules.schedules import calendar_of, get_schedule
 
-        calendar = calendar_of(get_schedule(tx, name))
-        ticks = islice(calendar.ticks_after(_now(tx)), count)
+        with engine.begin() as tx:
+            calendar, now = calendar_of(get_schedule(tx, name)), _now(tx)
+        ticks = islice(calendar.ticks_after(now), count)
         shown = [{"tick": tick, "local": tick.astimezone(calendar.zone).isoformat()} for tick in ticks]
         out.records(shown, {"tick": "tick", "local": "local"}, "")
 
@@ -85,7 +89,7 @@ def add(  # noqa: PLR0913  # one option per field
 
     Example: longshore schedules add nightly --kind invariants.check --cron "30 2 * * *" --zone Europe/Berlin
     """
-    with answering(as_json) as out, database() as engine, engine.begin() as tx:
+    with answering(as_json) as out, database() as engine:
         from domain.schedules.schedule_plan import plan_schedule
         from domain.schedules.schedules import add_schedule, get_schedule
         from domain.schedules.standing import RESERVED
@@ -94,40 +98,44 @@ def add(  # noqa: PLR0913  # one option per field
         if name.startswith(RESERVED):
             leave(ExitCode.REFUSED, f"Names that begin with {RESERVED} are for schedules that the code declares.")
         plan = plan_schedule(name=name, kind=kind, args=_arguments(args), cron=cron, time_zone=zone, catch_up=catch_up)
-        next_at = add_schedule(tx, plan, find_tenant(tx, tenant), _now(tx), operator(by))
-        if as_json:
-            return out.document(_schedule(get_schedule(tx, name)))
-        return out.say(f"Schedule {name} fires at {cell(next_at)}.")
+        with engine.begin() as tx:
+            next_at = add_schedule(tx, plan, find_tenant(tx, tenant), _now(tx), operator(by))
+            shown = _schedule(get_schedule(tx, name))
+        out.document(shown) if as_json else out.say(f"Schedule {name} fires at {cell(next_at)}.")
 
 
 @app.command()
 def pause(name: Name, reason: Reason = None, by: By = "", as_json: Json = False) -> None:
     """It fires no more, until it is resumed."""
-    with answering(as_json) as out, database() as engine, engine.begin() as tx:
+    with answering(as_json) as out, database() as engine:
         from domain.schedules.schedules import get_schedule, pause_unless_paused
 
-        pause_unless_paused(tx, name, _now(tx), operator(by), reason)
-        out.document(_schedule(get_schedule(tx, name))) if as_json else out.say(f"Schedule {name} is paused.")
+        with engine.begin() as tx:
+            pause_unless_paused(tx, name, _now(tx), operator(by), reason)
+            shown = _schedule(get_schedule(tx, name))
+        out.document(shown) if as_json else out.say(f"Schedule {name} is paused.")
 
 
 @app.command()
 def resume(name: Name, reason: Reason = None, by: By = "", as_json: Json = False) -> None:
     """It fires from its next tick on; those that passed meanwhile are not made up for."""
-    with answering(as_json) as out, database() as engine, engine.begin() as tx:
+    with answering(as_json) as out, database() as engine:
         from domain.schedules import schedules
 
-        next_at = schedules.resume(tx, name, _now(tx), operator(by), reason)
-        shown = _schedule(schedules.get_schedule(tx, name))
+        with engine.begin() as tx:
+            next_at = schedules.resume(tx, name, _now(tx), operator(by), reason)
+            shown = _schedule(schedules.get_schedule(tx, name))
         out.document(shown) if as_json else out.say(f"Schedule {name} fires at {cell(next_at)}.")
 
 
 @app.command("run-now")
 def run_now(name: Name, reason: Reason = None, by: By = "", as_json: Json = False) -> None:
     """One job of it now, whether it is paused or not; its ticks stay as they are."""
-    with answering(as_json) as out, database() as engine, engine.begin() as tx:
+    with answering(as_json) as out, database() as engine:
         from domain.schedules import schedules
 
-        job_id = schedules.run_now(tx, name, _now(tx), operator(by), reason)
+        with engine.begin() as tx:
+            job_id = schedules.run_now(tx, name, _now(tx), operator(by), reason)
         out.document({"name": name, "jobId": job_id}) if as_json else out.say(f"It runs as job {job_id}.")
 
 

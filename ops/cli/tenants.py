@@ -49,7 +49,7 @@ def create(
 
     Example: longshore tenants create acme --plan pro
     """
-    with answering(as_json) as out, database() as engine, engine.begin() as tx:
+    with answering(as_json) as out, database() as engine:
         from domain.tenants.tenants import NewTenant, create_tenant
 
         if not 1 <= len(name.strip()) <= 200:
@@ -60,17 +60,21 @@ def create(
             subdomain=_host("--subdomain", subdomain, _LABEL),
             domain=_host("--domain", domain, rf"{_LABEL}(?:\.{_LABEL})+"),
         )
-        create_tenant(tx, tenant, operator(by))
-        _tell(out, tx, tenant.name)
+        with engine.begin() as tx:
+            create_tenant(tx, tenant, operator(by))
+            made = _tenant(tx, tenant.name)
+        _tell(out, made)
 
 
 @app.command("list")
 def list_(as_json: Json = False) -> None:
     """Every tenant, by name."""
-    with answering(as_json) as out, database() as engine, engine.begin() as tx:
+    with answering(as_json) as out, database() as engine:
         from domain.tenants.tenants import list_tenants
 
-        out.records([_shown(row) for row in list_tenants(tx)], _COLUMNS, "There are no tenants.")
+        with engine.begin() as tx:
+            rows = list_tenants(tx)
+        out.records([_shown(row) for row in rows], _COLUMNS, "There are no tenants.")
 
 
 @app.command()
@@ -89,15 +93,17 @@ def change(
 
     Example: longshore tenants change acme --plan enterprise
     """
-    with answering(as_json) as out, database() as engine, engine.begin() as tx:
+    with answering(as_json) as out, database() as engine:
         from domain.tenants.plan_rules import REQUESTS_PER_MINUTE
         from domain.tenants.tenants import change_tenant, find_tenant
 
         if plan is None and requests_per_minute is None:
             raise typer.BadParameter("say what to change: --plan or --requests-per-minute")
         settings = {} if requests_per_minute is None else {REQUESTS_PER_MINUTE: requests_per_minute or None}
-        change_tenant(tx, find_tenant(tx, name), operator(by), plan=_plan(plan), settings=settings)
-        _tell(out, tx, name)
+        with engine.begin() as tx:
+            change_tenant(tx, find_tenant(tx, name), operator(by), plan=_plan(plan), settings=settings)
+            changed = _tenant(tx, name)
+        _tell(out, changed)
 
 
 @app.command()
@@ -110,7 +116,8 @@ def suspend(name: Name, *, reason: Reason = None, by: By = "", yes: Yes = False,
         confirm(f"Suspend tenant {name}?", yes)
         with engine.begin() as tx:
             suspend_if_active(tx, tenant_id, operator(by), reason)
-            _tell(out, tx, name)
+            suspended = _tenant(tx, name)
+        _tell(out, suspended)
 
 
 @app.command()
@@ -122,18 +129,20 @@ def resume(name: Name, *, reason: Reason = None, by: By = "", as_json: Json = Fa
         tenant_id = _found(engine, name)
         with engine.begin() as tx:
             resume_if_suspended(tx, tenant_id, operator(by), reason)
-            _tell(out, tx, name)
+            resumed = _tenant(tx, name)
+        _tell(out, resumed)
 
 
 @app.command()
 def config(name: Name, *, as_json: Json = False) -> None:
     """What it is configured with, and what it could be. A sealed value is not shown."""
-    with answering(as_json) as out, database() as engine, engine.begin() as tx:
+    with answering(as_json) as out, database() as engine:
         from domain.tenants.config import list_config
         from domain.tenants.config_rules import KEYS
         from domain.tenants.tenants import find_tenant
 
-        held = {row.key: row for row in list_config(tx, find_tenant(tx, name))}
+        with engine.begin() as tx:
+            held = {row.key: row for row in list_config(tx, find_tenant(tx, name))}
         shown = [
             {"key": key, "value": _value(held.get(key)), "default": known.default, "means": known.means}
             for key, known in KEYS.items()
@@ -155,7 +164,7 @@ def set_(
 
     Example: longshore tenants set acme flags.webhooks.legacy-headers off
     """
-    with answering(as_json) as out, database() as engine, engine.begin() as tx:
+    with answering(as_json) as out, database() as engine:
         from domain.tenants.config import set_config
         from domain.tenants.config_rules import KEYS
         from domain.tenants.tenants import find_tenant
@@ -166,7 +175,8 @@ def set_(
         except ValueError as error:
             raise typer.BadParameter(f"{key} {error}") from None
         secret = load_settings().secret_bytes
-        set_config(tx, secret, find_tenant(tx, name), key, said, operator(by), encrypted=encrypt)
+        with engine.begin() as tx:
+            set_config(tx, secret, find_tenant(tx, name), key, said, operator(by), encrypted=encrypt)
         done = {"tenant": name, "key": key, "encrypted": encrypt}
         out.document(done) if as_json else out.say(f"{key} of {name} is set.")
 
@@ -174,11 +184,12 @@ def set_(
 @app.command()
 def unset(name: Name, key: Key, *, by: By = "", as_json: Json = False) -> None:
     """Let the default hold again."""
-    with answering(as_json) as out, database() as engine, engine.begin() as tx:
+    with answering(as_json) as out, database() as engine:
         from domain.tenants.config import unset_config
         from domain.tenants.tenants import find_tenant
 
-        unset_config(tx, find_tenant(tx, name), _known(key), operator(by))
+        with engine.begin() as tx:
+            unset_config(tx, find_tenant(tx, name), _known(key), operator(by))
         out.document({"tenant": name, "key": key}) if as_json else out.say(f"{key} of {name} is unset.")
 
 
@@ -216,10 +227,14 @@ def _host(option: str, given: str | None, form: str) -> str | None:
     return host
 
 
-def _tell(out: Output, tx: "Connection", name: str) -> None:
+def _tenant(tx: "Connection", name: str) -> dict[str, Any]:
     from domain.tenants.tenants import list_tenants
 
     (tenant,) = (_shown(row) for row in list_tenants(tx) if row.name == name)
+    return tenant
+
+
+def _tell(out: Output, tenant: dict[str, Any]) -> None:
     out.document(tenant) if out.as_json else out.table([tenant], _COLUMNS)
 
 

@@ -57,10 +57,9 @@ class Tally(msgspec.Struct, rename="camel"):
 
 def chosen(engine: Engine, ids: Sequence[UUID], everything: bool, wanted: DeadLetterFilter) -> list[UUID]:
     """The ids given, or with --all those that match now: what is counted, shown and asked about is what is done."""
-    filtered = bool(wanted.kind or wanted.fingerprint or wanted.since)
     if bool(ids) == everything:
         raise typer.BadParameter("give the ids of dead letters, or --all with a filter")
-    if everything != filtered:
+    if everything != wanted.narrows:
         raise typer.BadParameter("--all wants at least one of --kind, --fingerprint and --since, and they want --all")
     if ids:
         return list(dict.fromkeys(ids))
@@ -121,12 +120,11 @@ def _act(engine: Engine, dead_letter_id: UUID, act: Act, tally: Tally) -> bool:
             job_id = act(tx, dead_letter_id)
     except LongshoreError as error:
         tally.refused.append(Refused(dead_letter_id, refusal(error), exit_code_of(error)))
-    except Exception as error:
-        if (silence := silence_of(error)) is None:
-            raise
-        code, why = silence
+    except Exception as error:  # noqa: BLE001  # one of many: it is told of, and the others go on
+        silence = silence_of(error)
+        code, why = silence or (ExitCode.ERROR, f"Nobody foresaw this: {type(error).__name__}.")
         tally.refused.append(Refused(dead_letter_id, why, code))
-        return getattr(getattr(error, "orig", None), "sqlstate", None) is not None
+        return silence is None or getattr(getattr(error, "orig", None), "sqlstate", None) is not None
     else:
         tally.jobs[dead_letter_id] = job_id
     return True

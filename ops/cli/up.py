@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ops.cli.options import read_address
 from ops.cli.output import ExitCode, answering, leave
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ HEAD_START_S = 1.0
 STOP_GRACE_S = 2.0
 
 Port = Annotated[int, typer.Option(envvar="PORT", min=0, max=65535, help="Of the API; 0 picks one that is free.")]
-Host = Annotated[str, typer.Option(help="The address to listen on.")]
+Host = Annotated[str, typer.Option(parser=read_address, metavar="ADDRESS", help="The address to listen on.")]
 Data = Annotated[Path, typer.Option(envvar="LONGSHORE_DATA", help="Where everything is kept.")]
 Workers = Annotated[int, typer.Option(envvar="LONGSHORE_WORKERS", min=1, max=64, help="Processes per kind of worker.")]
 

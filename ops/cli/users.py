@@ -69,12 +69,13 @@ def create(  # options by name
 @app.command("list")
 def list_(tenant: Tenant = "default", as_json: Json = False) -> None:
     """The people of a tenant, newest first."""
-    with answering(as_json) as out, database() as engine, engine.begin() as tx:
+    with answering(as_json) as out, database() as engine:
         from domain.stretch import Stretch
         from domain.tenants.tenants import find_tenant
         from domain.tenants.users import list_users
 
-        rows = list_users(tx, find_tenant(tx, tenant), Stretch(10_000))
+        with engine.begin() as tx:
+            rows = list_users(tx, find_tenant(tx, tenant), Stretch(10_000))
         out.records([_record(row) for row in rows], _COLUMNS, "There are no people.")
 
 

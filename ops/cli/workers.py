@@ -31,10 +31,11 @@ _COLUMNS = {
 @app.command()
 def workers(everything: All = False, as_json: Json = False) -> None:
     """Processes of the fleet: role, what each runs, how long ago it spoke. Silent for 10 s is lost."""
-    with answering(as_json) as out, database() as engine, engine.begin() as tx:
+    with answering(as_json) as out, database() as engine:
         from domain.fleet.workers import list_processes
 
-        rows = [row for row in list_processes(tx) if everything or row.silent_seconds <= SHOWN_FOR_S]
+        with engine.begin() as tx:
+            rows = [row for row in list_processes(tx) if everything or row.silent_seconds <= SHOWN_FOR_S]
         processes = [_process(row) for row in rows]
         shown = processes if as_json else [{**one, "queueNames": ", ".join(one["queues"])} for one in processes]
         out.records(shown, _COLUMNS, "No process of the fleet runs.")

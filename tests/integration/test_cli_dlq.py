@@ -14,11 +14,13 @@ from uuid import UUID, uuid4
 
 import pytest
 from sqlalchemy import Connection, Engine, text
+from sqlalchemy.exc import DBAPIError
 
 from domain.ids import new_id
 from domain.job_kinds import GenerateReport, MailOrderConfirmed
 from domain.jobs.dead_letters import discard_if_open
 from ops.cli import triage
+from ops.cli.database import silence_of
 from ops.cli.dlq import app
 from tests.integration.builders import emptied_database, module_database  # noqa: F401  # in place of conftest's
 from tests.integration.command_line import Stage
@@ -196,6 +198,17 @@ class TestReplay:
             assert stage.run(app, "replay", *words, "--yes").exit_code == 2
         assert stage.resolutions() == [None]
 
+    @pytest.mark.parametrize("option", ["--kind", "--fingerprint", "--since"])
+    def test_of_all_takes_no_variable_that_is_not_set_for_a_filter(self, stage: Stage, option: str) -> None:
+        stage.dead_letters(1)
+        given = {"--kind": "email.order_confirmed", "--since": "1h", option: ""}
+        words = [word for name, value in given.items() for word in (name, value)]
+        for command in (["discard", "--all", "--reason", "test", "--yes"], ["replay", "--all", "--yes"], ["list"]):
+            refused = stage.run(app, *command, *words)
+            assert refused.exit_code == 2
+            assert f"Invalid value for '{option}'" in refused.stderr
+        assert stage.resolutions() == [None]
+
     def test_of_all_that_match_leaves_the_others(self, stage: Stage) -> None:
         stage.dead_letters(3)
         stage.dead("out of paper", GenerateReport(new_id()))
@@ -335,6 +348,13 @@ class TestEdit:
         assert stage.run(app, "edit", letter, "--yes", EDITOR=f"'{editor}'").exit_code == 0
         assert stage.resolutions() == ["edited"]
 
+    @pytest.mark.parametrize("editor", ["no-such-editor", "'vi", "sh -c \"printf '\\377' > $0\""])
+    def test_with_an_editor_that_fails_is_refused(self, stage: Stage, editor: str) -> None:
+        (letter,) = stage.dead_letters(1)
+        refused = stage.run(app, "edit", letter, EDITOR=editor)
+        assert (refused.exit_code, refused.stderr.partition("(")[0]) == (6, "The editor failed ")
+        assert stage.resolutions() == [None]
+
     def test_without_editor_terminal_or_arguments_is_a_wrong_usage(self, stage: Stage) -> None:
         (letter,) = stage.dead_letters(1)
         assert stage.run(app, "edit", letter).exit_code == 2
@@ -398,6 +418,34 @@ class TestDatabase:
         result = stage.run(app, "list", DATABASE_URL="", SECRET_KEY="")
         assert result.exit_code == 2
         assert [line.split(":")[0] for line in result.stderr.splitlines()] == ["DATABASE_URL", "SECRET_KEY"]
+
+    @pytest.mark.parametrize("state", ["25P03", "25006", "08006", "53200", "57014", "40P01"])
+    def test_that_interrupts_a_command_is_one_clear_line(self, stage: Stage, state: str) -> None:
+        with pytest.raises(DBAPIError) as raised, stage.engine.begin() as tx:
+            tx.exec_driver_sql(f"DO $$ BEGIN RAISE EXCEPTION 'not now' USING ERRCODE = '{state}'; END $$")
+        assert silence_of(raised.value) == (1, "The database was interrupted, try again: not now")
+
+    def test_and_what_nobody_foresaw_costs_a_bulk_one_dead_letter(self, stage: Stage) -> None:
+        letters = stage.dead_letters(3)
+
+        def act(tx: Connection, letter: UUID) -> UUID:
+            if letter == letters[1]:
+                raise ZeroDivisionError("a secret of the job")
+            return letter
+
+        tally = triage.act_on_each(stage.engine, letters, act)
+        assert (list(tally.jobs), tally.not_tried, tally.exit_code) == ([letters[0], letters[2]], 0, 5)
+        assert [(refused.why, refused.code) for refused in tally.refused] == [
+            ("Nobody foresaw this: ZeroDivisionError.", 1)
+        ]
+
+    def test_that_cannot_hold_what_was_asked_for_is_one_clear_line(self, stage: Stage) -> None:
+        for sql in ("SELECT CAST('\"\\u0000\"' AS jsonb)", "SELECT CAST(99999999999 AS integer)"):
+            with pytest.raises(DBAPIError) as raised, stage.engine.begin() as tx:
+                tx.exec_driver_sql(sql)
+            silence = silence_of(raised.value)
+            assert silence is not None
+            assert (silence[0], silence[1].partition(": ")[0]) == (2, "The database cannot hold this")
 
     def test_that_drops_a_connection_costs_a_bulk_one_dead_letter(self, stage: Stage) -> None:
         letters = stage.dead_letters(3)

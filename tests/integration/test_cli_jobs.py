@@ -1,12 +1,15 @@
 """`longshore jobs` against a real database: seeing a job, hurrying it, stopping it, watching it end."""
 
 import json
+import sys
 from datetime import UTC, datetime
+from io import StringIO
 from threading import Thread, Timer
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine, Row
 
 from domain.aftermath import cancel
 from domain.ids import new_id
@@ -14,9 +17,12 @@ from domain.job_kinds import GenerateReport, ReserveInventory
 from domain.jobs.attempts import ClaimedJob, report_progress_if_held, start_if_due
 from domain.jobs.controls import Scope, pause
 from domain.jobs.due import ring_due_in_lanes
+from domain.jobs.queries import get_job
 from domain.jobs.retry_policy import Cancelled, Errored, Succeeded
 from domain.lanes.lanes import SMTP, disable_lane, open_lane
+from ops.cli import job_watch
 from ops.cli.jobs import app
+from ops.cli.output import Output
 from tests.integration.builders import (  # noqa: F401  # in place of conftest's
     all_due,
     emptied_database,
@@ -277,6 +283,31 @@ class TestWatch:
             "report.generate succeeded, attempt 1 of 3",
         ]
 
+    def test_waits_for_a_database_that_is_away(self, stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+        job, looks = stage.running(), 0
+
+        def look(tx: Connection, tenant_id: UUID | None, job_id: UUID) -> Row[Any]:
+            nonlocal looks
+            looks += 1
+            if looks == 2:
+                stage.end(job, Succeeded())
+                tx.exec_driver_sql("SELECT pg_terminate_backend(pg_backend_pid())")
+            return get_job(tx, tenant_id, job_id)
+
+        monkeypatch.setattr(job_watch, "get_job", look)
+        result = stage.run(app, "watch", job.id, "--timeout", "30")
+        assert (result.exit_code, looks) == (0, 3)
+
+    def test_shows_an_error_as_it_is_on_a_terminal(self, stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+        with stage.engine.begin() as tx:
+            job = get_job(tx, None, stage.dead(r"\[/x] [bold]"))
+        terminal = StringIO()
+        monkeypatch.setattr(terminal, "isatty", lambda: True)
+        monkeypatch.setattr(sys, "stdout", terminal)
+        with job_watch._shown(Output(as_json=False)) as show:
+            show(job)
+        assert r"\[/x] [bold]" in terminal.getvalue()
+
     def test_with_json_prints_a_line_per_change(self, stage: Stage) -> None:
         job = stage.running(ReserveInventory(new_id()))
         ending = Timer(0.6, lambda: stage.end(job, Errored("PermanentFailure", "no", permanent=True)))
@@ -311,3 +342,10 @@ def test_a_queue_that_does_not_exist_is_a_usage_error_that_names_those_that_do(s
     assert refused.exit_code == 2
     assert "'nope' is not a queue; the queues are default, email, " in " ".join(refused.stderr.split())
     assert stage.run(app, "list", "--queue", "reports").exit_code == 0
+
+
+@pytest.mark.parametrize("option", ["--state", "--kind", "--queue", "--order", "--parent"])
+def test_a_filter_that_says_nothing_is_refused_by_its_name(stage: Stage, option: str) -> None:
+    refused = stage.run(app, "list", option, "")
+    assert refused.exit_code == 2
+    assert f"Invalid value for '{option}'" in refused.stderr

@@ -1,6 +1,7 @@
 """`longshore queues` and `longshore kinds` on real servers: paused, resumed, limited, drained; each act audited."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from threading import Thread
 from typing import Any
 
@@ -82,6 +83,23 @@ def test_limits_are_set_one_by_one_and_lifted_together(stage: Stage, app: typer.
     }  # fmt: skip
     assert stage.json(app, "limit", name, "--none")["limits"] is None
     assert held(stage) == [Control(scope, name, paused=True)]
+
+
+@pytest.mark.parametrize("words", [["--per-second", "inf"], ["--max-in-flight", "99999999999"]])
+def test_a_limit_that_no_number_can_be_is_refused(stage: Stage, words: list[str]) -> None:
+    assert stage.run(kinds.app, "limit", "report.generate", *words).exit_code == 2
+    assert held(stage) == []
+
+
+def test_two_who_limit_at_once_both_get_what_they_asked_for(stage: Stage) -> None:
+    waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+    with ThreadPoolExecutor(1) as threads:
+        with stage.engine.begin() as tx:
+            tx.exec_driver_sql("INSERT INTO controls (scope, name, max_in_flight) VALUES ('queue', 'reports', 5)")
+            other = threads.submit(stage.run, queues.app, "limit", "reports", "--max-in-flight-per-tenant", 2)
+            eventually(lambda: stage.scalar(waiting) == 1)
+        assert other.result(30).exit_code == 0
+    assert held(stage) == [Control("queue", "reports", max_in_flight=5, max_in_flight_per_tenant=2)]
 
 
 def test_a_kind_may_be_slowed(stage: Stage) -> None:
@@ -182,14 +200,19 @@ def test_a_drain_that_takes_too_long_ends_with_exit_code_7_and_stays_paused(stag
     assert result.exit_code == 7
     assert "Queue reports is paused and not yet drained." in result.stderr
     if as_json:
-        assert json.loads(result.stdout) == {"name": "reports", "drained": False, "inFlight": 1, "bells": 0}
+        assert json.loads(result.stdout) == {
+            "name": "reports", "state": "paused", "drained": False, "inFlight": 1, "bells": 0,
+        }  # fmt: skip
     assert held(stage) == [Control("queue", "reports", paused=True)]
 
 
-def test_a_drain_that_cannot_ask_redis_says_so(stage: Stage) -> None:
-    result = stage.run(queues.app, "drain", "reports", REDIS_URL="redis://127.0.0.1:1/0")
+def test_a_drain_that_cannot_ask_redis_says_so_and_that_the_queue_is_paused(stage: Stage) -> None:
+    result = stage.run(queues.app, "drain", "reports", "--json", REDIS_URL="redis://127.0.0.1:1/0")
     assert result.exit_code == 1
     assert result.stderr.startswith("Redis does not answer")
+    assert result.stderr.endswith("Queue reports is paused and not yet drained.\n")
+    assert json.loads(result.stdout)["state"] == "paused"
+    assert held(stage) == [Control("queue", "reports", paused=True)]
 
 
 def test_a_drain_of_an_unknown_queue_pauses_nothing(stage: Stage) -> None:

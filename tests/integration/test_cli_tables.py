@@ -1,7 +1,9 @@
 """The tables of `longshore queues`, `workers` and `outbox`, and `longshore keys`, against a real database."""
 
 import base64
+import json
 import re
+import sys
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
@@ -18,8 +20,8 @@ from domain.lanes.lanes import SMTP, disable_lane, open_lane
 from domain.tenants.key_rules import parse_key
 from domain.tenants.keys import find_caller
 from domain.tenants.permission_rules import permissions_of_scopes
-from ops.cli import dlq, doctor, jobs, keys, kinds, options, outbox, processes, queues, workers
-from ops.cli.output import age, cell
+from ops.cli import dlq, doctor, jobs, keys, kinds, main, options, outbox, processes, queues, workers
+from ops.cli.output import Output, age, cell
 from ops.cli.records import masked
 from tests.integration.builders import emptied_database, module_database  # noqa: F401  # in place of conftest's
 from tests.integration.command_line import Stage
@@ -166,7 +168,14 @@ class TestKeys:
 
     @pytest.mark.parametrize(
         "words",
-        [["--scopes", "api,root"], ["--scopes", ","], ["--expires", "soon"], ["--name", " "], ["--tenant", ""]],
+        [
+            ["--scopes", "api,root"],
+            ["--scopes", ","],
+            ["--expires", "soon"],
+            ["--expires", ""],
+            ["--name", " "],
+            ["--tenant", ""],
+        ],
     )
     def test_is_not_made_of_wrong_words(self, stage: Stage, words: list[str]) -> None:
         given = words if "--name" in words else ["--name", "shop", *words]
@@ -225,9 +234,25 @@ class TestWords:
         assert options.read_moment("2w", now) == now - timedelta(weeks=2)
         assert options.read_moment("2026-04-30T08:00Z") == options.read_moment("2026-04-30 08:00")
         assert options.read_moment("2026-04-30T08:00+02:00") == datetime(2026, 4, 30, 6, tzinfo=UTC)
-        for junk in ("", "h", "-1h", "1y", "1.5h", "tomorrow"):
+        for junk in ("", "h", "-1h", "1y", "1.5h", "tomorrow", "999999w"):
             with pytest.raises(typer.BadParameter):
                 options.read_moment(junk)
+
+    def test_what_is_typed_must_be_utf_8(
+        self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        monkeypatch.setattr(sys, "argv", ["longshore", "queues", "pause", "email", "--reason", "\udcff"])
+        with pytest.raises(SystemExit) as left:
+            main()
+        assert (left.value.code, capsys.readouterr().err) == (2, "What was typed is not UTF-8.\n")
+
+    def test_json_steers_no_terminal_either(self, capsys: pytest.CaptureFixture[str]) -> None:
+        hostile = {"message": "a\x9b31m\u202eb\x7f\x1b\n\u00fc"}
+        for say in (Output(as_json=True).document, Output(as_json=True).line):
+            say(hostile)
+            said = capsys.readouterr().out
+            assert json.loads(said) == hostile
+            assert re.findall(r"[^\x20-\x7e\n]", said) == ["\u00fc"]
 
     def test_a_cell_is_one_harmless_line(self) -> None:
         assert cell("a\nb\x1b[31m\u202ec") == "a b\\x1b[31m\\x202ec"

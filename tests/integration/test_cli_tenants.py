@@ -1,6 +1,7 @@
 """`longshore tenants`: made once, given a plan, suspended and let on again; each act is audited."""
 
 from email.message import EmailMessage
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -19,6 +20,7 @@ from domain.tenants.key_rules import parse_key
 from domain.tenants.keys import create_key, find_caller
 from domain.webhooks.endpoints import create_endpoint, subscriber
 from ops.cli import tenants
+from ops.dev.environment import ensure_keys, write_env_file
 from tests.integration.builders import (  # noqa: F401  # in place of conftest's
     a_product,
     accepted,
@@ -178,6 +180,13 @@ def test_a_key_or_a_value_that_makes_no_sense_is_refused(stage: Stage, key: str,
     assert (refused.exit_code, key in refused.stderr) == (2, True)
     with stage.engine.begin() as tx:
         assert list_config(tx, stage.tenant_id) == []
+
+
+def test_the_keys_of_up_are_kept_while_its_tenant_is_suspended(stage: Stage, tmp_path: Path) -> None:
+    keys = ensure_keys(stage.database_url, tmp_path / "dev.env")
+    write_env_file(tmp_path / "dev.env", keys)
+    stage.json(tenants.app, "suspend", "default", "--yes")
+    assert ensure_keys(stage.database_url, tmp_path / "dev.env") == keys
 
 
 def test_nobody_is_suspended_unasked_and_a_name_that_nobody_has_is_not_found(stage: Stage) -> None:

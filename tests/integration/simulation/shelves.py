@@ -45,11 +45,12 @@ class Deed(Protocol):
 
 
 class _OfOrders:
-    def __init__(self, orders: Mapping[UUID, Mapping[str, int]]) -> None:
-        self._orders = orders
+    def __init__(self, tenant_id: UUID, orders: Mapping[UUID, Mapping[str, int]]) -> None:
+        self._tenant_id, self._orders = tenant_id, orders
 
-    def _asked(self) -> tuple[dict[UUID, UUID], dict[UUID, None]]:
-        return {order_id: new_id() for order_id in self._orders}, dict.fromkeys(self._orders)
+    def _asked(self) -> tuple[dict[UUID, UUID], dict[UUID, UUID], dict[UUID, None]]:
+        job_of = {order_id: new_id() for order_id in self._orders}
+        return job_of, dict.fromkeys(self._orders, self._tenant_id), dict.fromkeys(self._orders)
 
     def law(self, shop: Shop) -> tuple[object, Shop]:
         for order_id in sorted(self._orders):
@@ -100,7 +101,7 @@ class GiveUp(_OfOrders):
     """Their root jobs are dead."""
 
     def run(self, tx: Connection) -> object:
-        fail_if_accepted(tx, dict.fromkeys(sorted(self._orders), "RESERVATION_DEAD"))
+        fail_if_accepted(tx, {(self._tenant_id, order_id): "RESERVATION_DEAD" for order_id in sorted(self._orders)})
         return None
 
     def law(self, shop: Shop) -> tuple[object, Shop]:

@@ -92,47 +92,49 @@ Meeting = Callable[[Counter], Sequence[Deed]]
 
 def reserve_reserve(counter: Counter) -> Sequence[Deed]:
     """There is enough for one of them."""
-    return Reserve(counter.accept({"LAMP": 7, "DESK": 1})), Reserve(counter.accept({"VASE": 1, "LAMP": 7}))
+    return Reserve(counter.tenant_id, counter.accept({"LAMP": 7, "DESK": 1})), Reserve(
+        counter.tenant_id, counter.accept({"VASE": 1, "LAMP": 7})
+    )
 
 
 def twice_the_same(counter: Counter) -> Sequence[Deed]:
     orders = counter.accept({"LAMP": 1}, {"DESK": 1})
-    return Reserve(orders), Reserve(orders)
+    return Reserve(counter.tenant_id, orders), Reserve(counter.tenant_id, orders)
 
 
 def reserve_release(counter: Counter) -> Sequence[Deed]:
     orders = counter.accept({"LAMP": 1}, {"DESK": 1})
-    return Reserve(orders), Release(orders)
+    return Reserve(counter.tenant_id, orders), Release(counter.tenant_id, orders)
 
 
 def reserve_adjust(counter: Counter) -> Sequence[Deed]:
-    return Reserve(counter.accept({"LAMP": 7})), Adjust(counter.tenant_id, "LAMP", -7)
+    return Reserve(counter.tenant_id, counter.accept({"LAMP": 7})), Adjust(counter.tenant_id, "LAMP", -7)
 
 
 def reserve_give_up(counter: Counter) -> Sequence[Deed]:
     orders = counter.accept({"LAMP": 1})
-    return Reserve(orders), GiveUp(orders)
+    return Reserve(counter.tenant_id, orders), GiveUp(counter.tenant_id, orders)
 
 
 def _confirmed(counter: Counter) -> Mapping[UUID, Mapping[str, int]]:
     orders = counter.accept({"LAMP": 1, "DESK": 1}, {"LAMP": 1})
-    counter.do(Reserve(orders))
+    counter.do(Reserve(counter.tenant_id, orders))
     return orders
 
 
 def release_release(counter: Counter) -> Sequence[Deed]:
     orders = _confirmed(counter)
-    return Release(orders), Release(orders)
+    return Release(counter.tenant_id, orders), Release(counter.tenant_id, orders)
 
 
 def release_ship(counter: Counter) -> Sequence[Deed]:
     orders = _confirmed(counter)
-    return Release(orders), Ship(orders)
+    return Release(counter.tenant_id, orders), Ship(counter.tenant_id, orders)
 
 
 def ship_ship(counter: Counter) -> Sequence[Deed]:
     orders = _confirmed(counter)
-    return Ship(orders), Ship(orders)
+    return Ship(counter.tenant_id, orders), Ship(counter.tenant_id, orders)
 
 
 PAIRS = (
@@ -170,8 +172,12 @@ def test_orders_of_a_busy_shop_obey_the_law(counter: Counter) -> None:
 def _some_deed(counter: Counter, dice: random.Random) -> Deed:
     sku, latest = dice.choice(SKUS), list(counter.orders)[-16:]
     chosen = {order_id: counter.orders[order_id] for order_id in dice.sample(latest, min(4, len(latest)))}
-    made: Callable[[Mapping[UUID, Mapping[str, int]]], Deed] = dice.choice((Reserve, Reserve, Release, Ship, GiveUp))
-    return made(chosen) if dice.random() < 0.8 else Adjust(counter.tenant_id, sku, dice.randint(-4, 8))
+    made: Callable[[UUID, Mapping[UUID, Mapping[str, int]]], Deed] = dice.choice(
+        (Reserve, Reserve, Release, Ship, GiveUp)
+    )
+    return (
+        made(counter.tenant_id, chosen) if dice.random() < 0.8 else Adjust(counter.tenant_id, sku, dice.randint(-4, 8))
+    )
 
 
 @pytest.mark.parametrize(
