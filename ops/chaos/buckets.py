@@ -28,7 +28,7 @@ class Buckets(msgspec.Struct, frozen=True):
 
 def buckets_of(history: History, seen: Seen) -> dict[str, Buckets]:
     """By what it is: orders, webhooks, mails."""
-    return {"orders": _orders(history, seen), "webhooks": _webhooks(seen), "mails": _mails(history, seen)}
+    return {"orders": _orders(history, seen), "webhooks": _webhooks(history, seen), "mails": _mails(history, seen)}
 
 
 def _orders(history: History, seen: Seen) -> Buckets:
@@ -46,11 +46,11 @@ def _orders(history: History, seen: Seen) -> Buckets:
     )
 
 
-def _webhooks(seen: Seen) -> Buckets:
+def _webhooks(history: History, seen: Seen) -> Buckets:
     came = Counter((delivery.path, event_of(delivery)) for delivery in seen.deliveries)
     jobs = {(job.endpoint_id, str(job.event_id)): job for job in seen.jobs if job.kind == "webhook.deliver"}
     published = {str(event.id) for event in seen.events_published}
-    due = [(endpoint, str(event.id)) for event, endpoint in wanted(seen)]
+    due = [(endpoint, str(event.id)) for event, endpoint in wanted(history, seen)]
     missing = [jobs.get((endpoint.id, event_id)) for endpoint, event_id in due if not came[endpoint.path, event_id]]
     given_up = sum(job is not None and _gave_up(job) for job in missing)
     return Buckets(

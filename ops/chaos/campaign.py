@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
-from ops.chaos import deeds
+from ops.chaos import deeds, ticks
 from ops.chaos.beside import Beside
 from ops.chaos.buckets import buckets_of
 from ops.chaos.clients import Client
@@ -109,6 +109,7 @@ def _load(running: System, tenants: Sequence[Tenant], history: History, seed: in
     doer, fighter = random.Random(f"{seed} deeds"), random.Random(f"{seed} rivals")  # noqa: S311  # as above
     return [
         Load(ports, tenants, history, seed, CALLERS, running.webhook_port),
-        Beside(deeds.deeds(running, tenants[0].id, doer), deeds.EVERY_S),
+        Beside(deeds.deeds(running, history, tenants[0].id, doer), deeds.EVERY_S),
+        Beside(ticks.schedules(running, tenants[0].id, history), ticks.EVERY_S),
         Beside(Rivals(ports, tenants, history, fighter).quarrel, EVERY_S),
     ]

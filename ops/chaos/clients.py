@@ -9,10 +9,11 @@ import random
 import threading
 import time
 from collections.abc import Sequence
+from uuid import uuid4
 
 import msgspec
 
-from ops.chaos.history import Done, History, Posted
+from ops.chaos.history import Done, Ending, History, Posted, Verb
 from ops.chaos.wires import HOST
 
 TIMEOUT_S = 4.0
@@ -115,6 +116,33 @@ class Client:
             if time.monotonic() > deadline:
                 return self._history.did("order", "unknown")
             time.sleep(self._random.uniform(0.05, 0.3))
+
+    def once(self, path: str, key: str, body: bytes) -> Answer:
+        """What creates something is posted under a key of its own until its outcome is known, and then once more.
+
+        The answer is the same, or the caller's patience is at its end.
+        """
+        own, deadline = uuid4().hex, time.monotonic() + PATIENCE_S
+        answer = self.ask("POST", path, key, body, Idempotency_Key=own)
+        while answer.status in {0, http.client.CONFLICT, *_LATER} and time.monotonic() < deadline:
+            time.sleep(self._random.uniform(0.05, 0.3))
+            answer = self.ask("POST", path, key, body, Idempotency_Key=own)
+        if answer.done == "ok":
+            again = self.ask("POST", path, key, body, Idempotency_Key=own)
+            if again.status not in {0, *_LATER} and again.body != answer.body:
+                self._history.is_strange(
+                    f"POST {path} was repeated under its key, and answered {again.status} otherwise"
+                )
+        return answer
+
+    def end(self, posted: Posted, verb: Verb) -> None:
+        """It is asked, once, that this order ends so."""
+        ending = Ending(posted.order_id, verb)
+        self._history.endings.append(ending)
+        answer = self.ask("POST", f"/orders/{posted.order_id}/{verb}", posted.tenant.api_key)
+        self._history.did(verb, answer.done)
+        if answer.status == http.client.ACCEPTED:
+            ending.job_id = json.loads(answer.body)["data"]["id"]
 
     def _accepted(self, posted: Posted, answer: Answer, in_doubt: bool) -> None:
         self._history.did("order", "ok")

@@ -14,12 +14,15 @@ from sqlalchemy import Connection, Row, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from domain.jobs.outbox import enqueue, new_job
-from ops.chaos.kinds import Deed
+from ops.chaos.history import History
+from ops.chaos.kinds import Deed, Patient
 from ops.chaos.system import System
 from workers.broker import ring_relay
 
 EVERY_S = 0.2
 _LONGEST_S, _FAIL = 1.5, 0.2
+#: Half as long again as a lease.
+_PATIENT_S = 12.0
 
 _MAKE = (
     text("CREATE TABLE chaos_deeds (job_id uuid NOT NULL, claim int NOT NULL)"),
@@ -28,17 +31,21 @@ _MAKE = (
 _DEEDS = text("SELECT job_id, claim FROM chaos_deeds")
 
 
-def deeds(running: System, tenant_id: str, dice: random.Random) -> Callable[[], None]:
-    """The table is there when this returns. What it answers asks for one deed each time it is called."""
+def deeds(running: System, history: History, tenant_id: str, dice: random.Random) -> Callable[[], None]:
+    """The table is there when this returns, and somebody has patience. What it answers asks for one deed each time."""
+    patient = new_job(Patient(_PATIENT_S), tenant_id=UUID(tenant_id))
+    history.enqueued.add(str(patient.id))
     with running.engine.begin() as tx:
         for statement in _MAKE:
             tx.execute(statement)
+        enqueue(tx, [patient])
 
     def ask() -> None:
-        deed = Deed(dice.uniform(0, _LONGEST_S), dice.random() < _FAIL)
+        deed = new_job(Deed(dice.uniform(0, _LONGEST_S), dice.random() < _FAIL), tenant_id=UUID(tenant_id))
+        history.enqueued.add(str(deed.id))
         with suppress(SQLAlchemyError):  # whether it was asked for is in the database, or nowhere
             with running.engine.begin() as tx:
-                enqueue(tx, [new_job(deed, tenant_id=UUID(tenant_id))])
+                enqueue(tx, [deed])
             ring_relay(running.redis)
 
     return ask

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
-from ops.chaos.clients import Answer, Client
+from ops.chaos.clients import Client
 from ops.chaos.history import Adjusted, Asked, Endpoint, History, Tenant
 from ops.chaos.wires import HOST
 
@@ -29,8 +29,8 @@ class Errands:
         self.all: list[tuple[Errand, float]] = [
             (self._ask_for_a_report, 0.004),
             (self._download_a_report, 0.008),
-            (self._add_an_endpoint, 0.003),
-            (self._delete_an_endpoint, 0.003),
+            (self._add_an_endpoint, 0.008),
+            (self._delete_an_endpoint, 0.004),
             (self._adjust_stock, 0.01),
             (self._poll, 0.03),
             (self._page_through, 0.005),
@@ -40,10 +40,11 @@ class Errands:
         tenant, until = dice.choice(self._tenants), datetime.now(UTC)
         since, asked_at = until - _PERIOD, time.monotonic()
         wanted = {"type": "orders", "from": since.isoformat(), "to": until.isoformat()}
-        answer = client.ask("POST", "/reports", tenant.api_key, json.dumps(wanted).encode())
+        answer = client.once("/reports", tenant.api_key, json.dumps(wanted).encode())
         self._history.did("report", answer.done)
         if answer.status == http.client.ACCEPTED:
             report = json.loads(answer.body)["data"]
+            self._history.owners.update(dict.fromkeys((report["id"], report["jobId"]), tenant))
             self._history.reports.append(Asked(tenant, report["id"], report["jobId"], since, until, asked_at))
 
     def _download_a_report(self, client: Client, dice: random.Random) -> None:
@@ -53,7 +54,8 @@ class Errands:
 
     def _add_an_endpoint(self, client: Client, dice: random.Random) -> None:
         if len(self._standing()) < _MOST_ENDPOINTS:
-            made = subscribe(client, dice.choice(self._tenants), f"extra-{uuid4().hex}", self._webhook_port)
+            types = dice.choice([["*"], ["order.confirmed"], ["order.cancelled", "report.completed"]])
+            made = subscribe(client, dice.choice(self._tenants), f"extra-{uuid4().hex}", self._webhook_port, types)
             self._history.endpoints.append(made)
             self._history.did("endpoint", "ok" if made.id else "unknown")
 
@@ -110,25 +112,35 @@ class Errands:
             if not page["pagination"]["hasMore"]:
                 break
             cursor = f"&cursor={page['pagination']['nextCursor']}"
-        self._judge_pages(what, seen)
+        self._judge_pages(tenant, what, seen)
 
-    def _judge_pages(self, what: str, seen: Sequence[dict[str, Any]]) -> None:
+    def _judge_pages(self, tenant: Tenant, what: str, seen: Sequence[dict[str, Any]]) -> None:
         ids: list[Any] = [one["id"] for one in seen]
+        for one in seen:
+            if not self._is_of(tenant, one):
+                self._history.is_strange(f"{tenant.name} found {one['id']} among its {what}, which is not its own")
         if len(set(ids)) < len(ids):
             self._history.is_strange(f"a page of {what} repeats what the one before had")
         places = [datetime.fromisoformat(one["createdAt"]) for one in seen] if what == "orders" else ids
         if places != sorted(places, reverse=True):
             self._history.is_strange(f"pages of {what} are not newest first")
 
+    def _is_of(self, tenant: Tenant, one: dict[str, Any]) -> bool:
+        """As far as anybody was told: an order says it by itself."""
+        own = f"@{tenant.name}.example.com"
+        return self._history.owners.get(one["id"], tenant) is tenant and str(one.get("customerEmail", own)).endswith(
+            own
+        )
 
-def subscribe(client: Client, tenant: Tenant, path: str, port: int) -> Endpoint:
-    """An endpoint that hears of everything; without an id when nobody knows whether it stands."""
-    body = json.dumps({"url": f"http://{HOST}:{port}/{path}", "eventTypes": ["*"]}).encode()
-    answer: Answer = client.ask("POST", "/webhook-endpoints", tenant.api_key, body)
+
+def subscribe(client: Client, tenant: Tenant, path: str, port: int, types: Sequence[str] = ("*",)) -> Endpoint:
+    """An endpoint that hears of these events; without an id when nobody knows whether it stands."""
+    wanted = {"url": f"http://{HOST}:{port}/{path}", "eventTypes": list(types)}
+    answer = client.once("/webhook-endpoints", tenant.api_key, json.dumps(wanted).encode())
     if answer.status != http.client.CREATED:
-        return Endpoint(tenant, f"/{path}")
+        return Endpoint(tenant, f"/{path}", types=types)
     made = json.loads(answer.body)["data"]
-    return Endpoint(tenant, f"/{path}", made["id"], made["secret"], since=time.time())
+    return Endpoint(tenant, f"/{path}", made["id"], made["secret"], since=time.time(), types=types)
 
 
 def download(client: Client, asked: Asked, history: History) -> str:
@@ -143,7 +155,8 @@ def download(client: Client, asked: Asked, history: History) -> str:
     status, said = client.call("GET", f"/reports/{asked.report_id}/download", key)
     if status == http.client.OK:
         asked.said_rows, asked.said_bytes, asked.size = report["rows"], report["bytes"], len(said)
-        asked.order_ids = [row[0] for row in csv.reader(said.decode().splitlines())][1:]
+        rows = list(csv.reader(said.decode().splitlines()))[1:]
+        asked.order_ids, asked.cells = [row[0] for row in rows], [row[1:] for row in rows]
     elif 400 <= status < 500:
         history.is_strange(f"report {asked.report_id} has succeeded, and its file was answered {status}")
     return "succeeded"

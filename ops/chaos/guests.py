@@ -3,10 +3,12 @@
 Its endpoints are deleted before the run ends, so that what waits for them is cancelled.
 """
 
+import http.client
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 import msgspec
@@ -14,7 +16,7 @@ from sqlalchemy.exc import DBAPIError
 
 from ops.chaos.clients import Client
 from ops.chaos.faults import Scene
-from ops.chaos.history import Posted, Tenant
+from ops.chaos.history import Endpoint, Posted, Tenant
 from ops.chaos.tenants import make_tenant, product_of
 
 _PATIENCE_S, _TRIES = 6.0, 5
@@ -62,14 +64,24 @@ class Guest:
         """Its id; None when it could not be made."""
         status, said = self.call("POST", "/webhook-endpoints", self.tenant.api_key, {"url": url, "eventTypes": ["*"]})
         endpoint_id: str | None = msgspec.json.decode(said)["data"]["id"] if status == 201 else None
+        made = Endpoint(self.tenant, urlsplit(url).path, endpoint_id or "", since=time.time())
+        self._scene.history.guests.append(made)
         try:
             yield endpoint_id
         finally:
-            self._scene.system.wait(self._is_gone(endpoint_id), "an endpoint could not be deleted", _GONE_WITHIN_S)
+            made.ending = time.time()
+            self._scene.system.wait(self._has_left, "an endpoint could not be deleted", _GONE_WITHIN_S)
 
-    def _is_gone(self, endpoint_id: str | None) -> Callable[[], bool]:
-        path = f"/webhook-endpoints/{endpoint_id}"
-        return lambda: not endpoint_id or self.call("DELETE", path, self.tenant.api_key)[0] in {204, 404}
+    def _has_left(self) -> bool:
+        """Every endpoint of the guest is gone, also one whose making was answered to nobody."""
+        status, said = self.call("GET", "/webhook-endpoints", self.tenant.api_key)
+        return status == http.client.OK and all(self._delete(one["id"]) for one in msgspec.json.decode(said)["data"])
+
+    def _delete(self, endpoint_id: str) -> bool:
+        guests = self._scene.history.guests
+        if endpoint_id not in {one.id for one in guests}:
+            guests.append(Endpoint(self.tenant, guests[-1].path, endpoint_id, ending=time.time()))
+        return self.call("DELETE", f"/webhook-endpoints/{endpoint_id}", self.tenant.api_key)[0] in {204, 404}
 
 
 def guest(scene: Scene, stock: int) -> Guest | None:

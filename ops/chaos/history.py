@@ -6,15 +6,29 @@ An outcome is known (accepted, refused) or it is not: a lost answer and a 503 ar
 import random
 import threading
 from collections import Counter, deque
+from collections.abc import Sequence
 from datetime import datetime
-from typing import Literal
+from typing import Literal, get_args
 from uuid import uuid4
 
 import msgspec
 
+from ops.chaos.stage import Stage
+
 Outcome = Literal["unknown", "accepted", "refused"]
 #: Of anything that was done: it was, it was not, or nobody knows.
 Done = Literal["ok", "fail", "unknown"]
+
+#: How a caller may end an order.
+Verb = Literal["cancel", "complete"]
+
+#: Promises that only those can judge who were there.
+Noted = Literal[
+    "orders are taken without Valkey",
+    "who is told to leave leaves",
+    "each tick fires once",
+    "a dead letter is resolved once",
+]
 
 #: Noted by the fault that does it.
 EMPTIED_AT_WORK = "Valkey was emptied while a job ran"
@@ -77,6 +91,8 @@ class Asked(msgspec.Struct):
     size: int = 0
     said_rows: int | None = None
     said_bytes: int | None = None
+    #: Of each of its rows what follows the id: when, status, reason, address, currency, total.
+    cells: list[list[str]] = []
 
 
 class Adjusted(msgspec.Struct, frozen=True):
@@ -86,6 +102,14 @@ class Adjusted(msgspec.Struct, frozen=True):
     sku: str
     delta: int
     done: Done
+
+
+class Ending(msgspec.Struct):
+    """An order that somebody wanted cancelled or completed. `job_id` is of the job that was promised with 202."""
+
+    order_id: str
+    verb: Verb
+    job_id: str = ""
 
 
 class Endpoint(msgspec.Struct):
@@ -100,6 +124,19 @@ class Endpoint(msgspec.Struct):
     #: When its end was asked for: from then on nobody owes it anything.
     ending: float = float("inf")
     gone: float = float("inf")
+    #: What it asked to hear of.
+    types: Sequence[str] = ("*",)
+
+    def hears_of(self, type_: str) -> bool:
+        return "*" in self.types or type_ in self.types
+
+
+class Pause(msgspec.Struct, frozen=True):
+    """A queue was surely held between these times of the database's clock."""
+
+    queue: str
+    since: datetime
+    until: datetime
 
 
 class History:
@@ -116,13 +153,27 @@ class History:
         #: Events of interest that only a caller can see.
         self.met: Counter[str] = Counter()
         self.strange: list[str] = []
+        self.noted: dict[Noted, list[str]] = {promise: [] for promise in get_args(Noted)}
+        #: Which fault stood when.
+        self.stage = Stage()
         self.reports: list[Asked] = []
         self.adjustments: list[Adjusted] = []
         self.endpoints: list[Endpoint] = []
+        #: Those of a fault's own tenants.
+        self.guests: list[Endpoint] = []
+        #: Jobs that the harness has asked for, or may have.
+        self.enqueued: set[str] = set()
+        #: Each stands here before it is asked for.
+        self.endings: list[Ending] = []
+        #: The first tick of each schedule that surely stands, by its name.
+        self.schedules: dict[str, datetime] = {}
+        self.pauses: list[Pause] = []
         #: Dead letters that somebody was told are replayed or edited, by id.
         self.resolved: dict[str, str] = {}
         #: Jobs that a caller saw succeed.
         self.succeeded: set[str] = set()
+        #: Whose an order, a job or a report is, by its id, as far as somebody was told.
+        self.owners: dict[str, Tenant] = {}
 
     def begin(self, posted: Posted) -> None:
         with self._lock:
@@ -130,6 +181,7 @@ class History:
 
     def accept(self, posted: Posted) -> None:
         """It is known to be accepted, for the first time."""
+        self.owners.update(dict.fromkeys((posted.order_id, posted.job_id), posted.tenant))
         self._recent.append(posted)
 
     def recent(self, dice: random.Random, most: int = _RECENT) -> Posted | None:
@@ -149,10 +201,22 @@ class History:
         with self._lock:
             self.met[event] += times
 
+    def resolve(self, letter_id: str, how: str) -> None:
+        """Somebody was told that this dead letter is replayed or edited. Each is so once, whoever asks."""
+        with self._lock:
+            if before := self.resolved.get(letter_id):
+                self.noted["a dead letter is resolved once"].append(f"{letter_id} was {before}, and then {how}")
+            self.resolved[letter_id] = how
+
     def is_strange(self, what: str) -> None:
         """Something that no fault excuses."""
         with self._lock:
             self.strange.append(what)
+
+    def breaks(self, promise: Noted, what: str) -> None:
+        """Likewise, and it has a name."""
+        with self._lock:
+            self.noted[promise].append(what)
 
     @property
     def posted(self) -> list[Posted]:

@@ -6,6 +6,7 @@ import os
 import socket
 import sys
 import time
+from datetime import datetime
 
 import msgspec
 from sqlalchemy import Connection
@@ -15,7 +16,7 @@ from domain.jobs.retry_policy import Backoff, PermanentFailure
 from workers.context import JobContext
 from workers.registry import handles
 
-QUEUE = "chaos"
+QUEUE, TICK = "chaos", "chaos.tick"
 #: How a rogue may end, but for `WELL`.
 BADLY = ("exits", "is cancelled", "is mute", "goes too deep")
 WELL = "well"
@@ -25,6 +26,12 @@ _DO = "INSERT INTO chaos_deeds (job_id, claim) VALUES (%s, %s)"
 
 class Honest(JobArgs, kind="chaos.honest", queue=QUEUE, retry=_RETRY):
     """Works for a while, and succeeds."""
+
+    seconds: float
+
+
+class Patient(JobArgs, kind="chaos.patient", queue=QUEUE, retry=_RETRY):
+    """Works for longer than a lease, and succeeds at its first attempt."""
 
     seconds: float
 
@@ -72,9 +79,26 @@ class Newest(JobArgs, kind="chaos.newest", queue=QUEUE, retry=_RETRY):
     """A deed of a kind that the code before this one does not know."""
 
 
+class Tick(JobArgs, kind=TICK, queue=QUEUE, retry=_RETRY):
+    """What the calendar asks for: nothing but to be there, once for each tick."""
+
+    schedule: str
+    tick: datetime
+
+
 @handles(Honest)
 def be_honest(args: Honest, ctx: JobContext) -> None:  # noqa: ARG001  # the signature of a handler
     time.sleep(args.seconds)
+
+
+@handles(Patient)
+def be_patient(args: Patient, ctx: JobContext) -> None:  # noqa: ARG001
+    time.sleep(args.seconds)
+
+
+@handles(Tick)
+def be_there(args: Tick, ctx: JobContext) -> None:  # noqa: ARG001
+    return
 
 
 @handles(Deed)

@@ -16,6 +16,7 @@ import msgspec
 from ops.chaos.clients import PATIENCE_S, TIMEOUT_S, Client
 from ops.chaos.errands import Errand, Errands
 from ops.chaos.history import History, Posted, Tenant
+from ops.chaos.trespass import Trespass
 
 PAUSE_S = 0.02
 #: Of the lines of an order, the share that asks for what runs out.
@@ -45,8 +46,9 @@ class Load:
             (self._order_again, 0.05),
             (self._order_twice_at_once, 0.01),
             (self._reuse_a_key, 0.01),
+            (self._order_what_nobody_sells, 0.02),
             (self._read, 0.04),
-            (self._peep, 0.01),
+            (Trespass(tenants, history).peep, 0.03),
             (self._cancel, 0.04),
             (self._complete, 0.02),
             *errands.all,
@@ -113,6 +115,15 @@ class Load:
             if not refused and 0 < answer.status < http.client.INTERNAL_SERVER_ERROR:
                 self._history.is_strange(f"key {posted.key} with another body was answered {answer.status}")
 
+    def _order_what_nobody_sells(self, client: Client, dice: random.Random) -> None:
+        """It is refused, whatever is ordered with it, and whoever orders at the same moment."""
+        tenant = dice.choice(self._tenants)
+        wanted = Posted(tenant, {dice.choice(tenant.plenty): 1, f"NOTHING-{dice.randrange(10**6)}": 1})
+        answer = client.ask("POST", "/orders", tenant.api_key, wanted.body, Idempotency_Key=wanted.key)
+        self._history.did("order of nothing", answer.done)
+        if answer.done == "ok" or answer.status in {http.client.BAD_REQUEST, http.client.CONFLICT}:
+            self._history.is_strange(f"an order of what nobody sells was answered {answer.status}")
+
     def _read(self, client: Client, dice: random.Random) -> None:
         """What was accepted can be read from then on."""
         if posted := self._history.recent(dice):
@@ -123,25 +134,13 @@ class Load:
             elif answer.status == http.client.OK and _email(answer.body) != posted.email:
                 self._history.is_strange(f"order {posted.order_id} is somebody else's")
 
-    def _peep(self, client: Client, dice: random.Random) -> None:
-        """Another tenant's order is not there."""
-        if posted := self._history.recent(dice):
-            other = dice.choice([tenant for tenant in self._tenants if tenant is not posted.tenant])
-            answer = client.ask("GET", f"/orders/{posted.order_id}", other.api_key)
-            self._history.did("peep", answer.done)
-            if answer.status == http.client.OK:
-                self._history.is_strange(f"{other.name} could read order {posted.order_id}")
-
     def _cancel(self, client: Client, dice: random.Random) -> None:
-        self._end("cancel", client, dice)
+        if posted := self._history.recent(dice):
+            client.end(posted, "cancel")
 
     def _complete(self, client: Client, dice: random.Random) -> None:
-        self._end("complete", client, dice)
-
-    def _end(self, verb: str, client: Client, dice: random.Random) -> None:
         if posted := self._history.recent(dice):
-            answer = client.ask("POST", f"/orders/{posted.order_id}/{verb}", posted.tenant.api_key)
-            self._history.did(verb, answer.done)
+            client.end(posted, "complete")
 
 
 def _email(said: bytes) -> Any:

@@ -4,6 +4,7 @@ import random
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+from urllib.parse import urlsplit
 
 import msgspec
 from sqlalchemy import Connection, Row, text
@@ -18,19 +19,27 @@ from ops.chaos.said import Said, what_was_said
 from ops.chaos.sometimes import Sources, events_of
 from ops.chaos.system import ChaosFailed, System
 from ops.chaos.tenants import secrets_of
+from ops.chaos.ticks import ticks_fired
 
 _ORDERS = text("SELECT id, tenant_id, idempotency_key, status, root_job_id, created_at FROM orders")
 _JOBS = text(
     """
     SELECT j.id, j.tenant_id, j.kind, j.state, j.attempt, j.claim, j.crashes, j.order_id, j.event_id, j.created_at,
            j.started_at, j.finished_at, j.args ->> 'endpoint_id' AS endpoint_id, j.result ->> 'code' AS code,
-           j.args ->> 'how' AS how,
+           j.args ->> 'how' AS how, CAST(j.args ->> 'fails' AS boolean) AS fails, j.args,
            EXISTS (SELECT FROM dead_letters AS d WHERE d.job_id = j.id
                       AND d.resolution IS DISTINCT FROM 'replayed') AS has_letter FROM jobs AS j
     """
 )
 _ATTEMPTS = text("SELECT job_id, claim, number, started_at, finished_at, outcome FROM attempts ORDER BY job_id, claim")
-_LETTERS = text("SELECT id, job_id, kind, cause, resolution, replay_job_id FROM dead_letters")
+#: `number` is that of the attempt which was the last one.
+_LETTERS = text(
+    """
+    SELECT id, job_id, kind, cause, resolution, replay_job_id, died_at,
+           coalesce(CAST(snapshot ->> 'attempts' AS int), 0) AS number FROM dead_letters
+    """
+)
+_ENDPOINTS = text("SELECT CAST(id AS text), url FROM webhook_endpoints")
 #: Attempts that came sooner than the answer before them had asked for, by more than clocks may differ.
 _TOO_SOON = text(
     """
@@ -67,6 +76,8 @@ class Seen(msgspec.Struct, frozen=True):
     broken_invariants: Mapping[str, list[str]]
     #: Status over HTTP of each order, by its id.
     statuses: Mapping[str, str]
+    #: Likewise what it costs, in dollars.
+    totals: Mapping[str, float]
     #: State over HTTP of each report that was promised, by its id.
     report_states: Mapping[str, str]
     deliveries: Sequence[Delivery]
@@ -76,11 +87,17 @@ class Seen(msgspec.Struct, frozen=True):
     said: Said
     events: dict[str, int]
     deeds: Sequence[Row[Any]] = ()
+    #: By schedule.
+    ticks: Sequence[Row[Any]] = ()
     #: Addresses that the mail server refused for good.
     refused: frozenset[str] = frozenset()
     #: Requests that reached what nobody may reach.
     canaries: Sequence[str] = ()
     too_soon: Sequence[Row[Any]] = ()
+    #: What came to paths that only a fault knows.
+    aside: Sequence[Delivery] = ()
+    #: By the id of an endpoint, the path that it stands or stood at.
+    paths: Mapping[str, str] = {}
 
 
 def look(running: System, history: History, lasting: Sequence[Endpoint]) -> Seen:
@@ -88,7 +105,7 @@ def look(running: System, history: History, lasting: Sequence[Endpoint]) -> Seen
     tenants = list({posted.tenant.id: posted.tenant for posted in history.posted}.values())
     endpoints = [*lasting, *history.endpoints]
     with ThreadPoolExecutor(_READERS) as pool:
-        statuses = dict(one for of in pool.map(lambda each: _statuses(running, history, each), tenants) for one in of)
+        listed = [one for of in pool.map(lambda each: _listed(running, history, each), tenants) for one in of]
     client = _client(running, history)
     report_states = {asked.report_id: download(client, asked, history) for asked in history.reports}
     said = what_was_said(running.folder / "system.log", secrets_of(running, tenants, endpoints))
@@ -103,7 +120,8 @@ def look(running: System, history: History, lasting: Sequence[Endpoint]) -> Seen
             stock=connection.execute(_STOCK).all(),
             ledger=connection.execute(_LEDGER).all(),
             broken_invariants=_broken(connection),
-            statuses=statuses,
+            statuses={order["id"]: order["status"] for order in listed},
+            totals={order["id"]: order["total"] for order in listed},
             report_states=report_states,
             deliveries=deliveries,
             mails=mails,
@@ -111,9 +129,12 @@ def look(running: System, history: History, lasting: Sequence[Endpoint]) -> Seen
             said=said,
             events=events_of(Sources(connection, history, said, deliveries, mails)),
             deeds=deeds_done(connection),
+            ticks=ticks_fired(connection),
             refused=frozenset(running.outside.refused),
             canaries=list(running.outside.canaries),
             too_soon=connection.execute(_TOO_SOON).all(),
+            aside=list(running.outside.aside),
+            paths=_paths(connection, [*endpoints, *history.guests]),
         )
 
 
@@ -121,10 +142,10 @@ def _client(running: System, history: History) -> Client:
     return Client(list(running.ports.values()), random.Random(0), history)  # noqa: S311
 
 
-def _statuses(running: System, history: History, tenant: Tenant) -> list[tuple[str, str]]:
+def _listed(running: System, history: History, tenant: Tenant) -> list[dict[str, Any]]:
     """Every order of a tenant, as its list shows them, page by page."""
     client = _client(running, history)
-    return [(order["id"], order["status"]) for page in _pages(client, tenant) for order in page]
+    return [order for page in _pages(client, tenant) for order in page]
 
 
 def _pages(client: Client, tenant: Tenant) -> Iterator[list[dict[str, Any]]]:
@@ -143,6 +164,12 @@ def _page(client: Client, path: str, key: str) -> Any:
         if status == 200:
             return msgspec.json.decode(said)
     raise ChaosFailed("the orders cannot be listed")
+
+
+def _paths(connection: Connection, known: Sequence[Endpoint]) -> dict[str, str]:
+    """Those whose answer was lost stand to the end: nobody knows them, and nobody deletes them."""
+    standing = {endpoint_id: urlsplit(url).path for endpoint_id, url in connection.execute(_ENDPOINTS)}
+    return standing | {endpoint.id: endpoint.path for endpoint in known if endpoint.id}
 
 
 def _broken(connection: Connection) -> dict[str, list[str]]:

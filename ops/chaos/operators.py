@@ -1,57 +1,61 @@
 """An operator at work meanwhile: reads dead letters, replays them, edits one, holds a queue for a moment.
 
-Mostly through the functions that the command line calls, now and then through the command line itself, which takes
-about a second to start.
+Through the command line, at a desk of its own.
 """
 
 import random
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from datetime import datetime
+from itertools import cycle
 from typing import Any
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import Row
+from sqlalchemy import Row, text
 from sqlalchemy.exc import SQLAlchemyError
 
-from domain.errors import LongshoreError
-from domain.jobs.controls import pause, resume
-from domain.jobs.dead_letters import DeadLetterFilter, find_dead_letters, replay_edited_if_open, replay_if_open
+from domain.jobs.dead_letters import DeadLetterFilter, find_dead_letters
 from domain.stretch import Stretch
-from ops.chaos.clients import Client
-from ops.chaos.history import Done, History, Tenant
+from ops.chaos.clients import PATIENCE_S, Client
+from ops.chaos.desk import WITHIN_S, Desk
+from ops.chaos.history import Done, History, Pause, Posted, Tenant
 from ops.chaos.kinds import Deed, Hang
-from ops.chaos.system import System
+from ops.chaos.system import ChaosFailed, System
 
 NAME = "chaos"
 _EVERY_S = (0.3, 1.2)
-_CLI_EVERY_S = 8.0
-_CLI_WITHIN_S = 30.0
-_PAUSES_S = (0.3, 1.0)
+_HOLD_EVERY_S, _PAUSE_S = 10.0, 3.0
+#: Several times what one command may take.
+_RESUMED_WITHIN_S = 90.0
+#: In their turn: those come first that always have something to do.
 _QUEUES = ("inventory", "email", "webhooks", "reports")
 #: What kills workers each time anew is replayed seldom, or nothing else gets done.
 _POISON, _REPLAY_POISON = "chaos.poison", 0.05
 #: What succeeds with other arguments.
-_EDITS = {"chaos.hang": Hang(0.01), "chaos.deed": Deed(0.01, fails=False)}
-_EDIT = 0.3
+EDITS = {"chaos.hang": Hang(0.01), "chaos.deed": Deed(0.01, fails=False)}
+_EDIT = 0.5
 
 HELD = "a queue was paused and resumed"
 EDITED = "a dead letter was edited"
 
+_CLOCK = text("SELECT clock_timestamp()")
+
 
 class Operator:
-    """One thread. `stop` returns when no queue is held any more; the database must be up by then."""
+    """One thread. `stop` returns when no queue is held any more, and raises ChaosFailed when that takes too long."""
 
     def __init__(self, system: System, tenants: Sequence[Tenant], history: History, seed: int) -> None:
         self._system, self._tenants, self._history = system, tenants, history
         self._dice = random.Random(f"operator {seed}")  # noqa: S311
         self._stopping = threading.Event()
         self._held: set[str] = set()
-        self._typed_at = time.monotonic()
+        self._answer = ""
+        self._turns = cycle(_QUEUES)
+        self._hold_at = time.monotonic() + _EVERY_S[1]
+        self._desk = Desk(system.environ)
         self._thread = threading.Thread(target=self._run, name="operator", daemon=True)
 
     def start(self) -> None:
@@ -59,21 +63,43 @@ class Operator:
 
     def stop(self) -> None:
         self._stopping.set()
-        self._thread.join(_CLI_WITHIN_S + 20)
-        for queue in list(self._held):
-            self._system.wait(lambda queue=queue: self._resume(queue), f"{queue} is held", 30.0)  # type: ignore[misc]
+        self._thread.join(WITHIN_S + 20)
+        until = time.monotonic() + _RESUMED_WITHIN_S
+        while self._held and time.monotonic() < until:
+            for queue in list(self._held):
+                if not self._resume(queue):
+                    time.sleep(0.2)
+        if self._held:
+            raise ChaosFailed(f"{', '.join(self._held)} could not be resumed, and the last answer was: {self._answer}")
+
+    def close(self) -> None:
+        self._desk.close()
+
+    def hold_in_peace(self, client: Client) -> None:
+        """Once more, when nothing else waits: an order is posted meanwhile. For after `stop`. Raises ChaosFailed."""
+        posted = Posted(self._tenants[0], {self._tenants[0].plenty[0]: 1})
+
+        def post() -> None:
+            time.sleep(_PAUSE_S / 2)
+            self._history.begin(posted)
+            client.post(posted, PATIENCE_S)
+            time.sleep(_PAUSE_S / 2)
+
+        self._hold(_QUEUES[0], post)
+        self.stop()
 
     def _run(self) -> None:
         client = Client(list(self._system.ports.values()), self._dice, self._history)
         while not self._stopping.wait(self._dice.uniform(*_EVERY_S)):
             for queue in list(self._held):
                 self._resume(queue)
-            if self._dice.random() < 0.1:
-                self._hold_a_queue()
+            if time.monotonic() > self._hold_at:
+                self._hold_at = time.monotonic() + _HOLD_EVERY_S
+                self._hold(next(self._turns), lambda: self._stopping.wait(_PAUSE_S))
             elif self._dice.random() < 0.2:
                 self._list(client)
-            elif letter := self._find():
-                self._treat(letter)
+            elif letters := self._letters():
+                self._treat(letters)
         client.close()
 
     def _list(self, client: Client) -> None:
@@ -82,67 +108,53 @@ class Operator:
         answer = client.ask("GET", "/admin/dead-letters?limit=20&resolved=false", tenant.admin_key)
         self._history.did("dead letters listed", answer.done)
 
-    def _find(self) -> Row[Any] | None:
-        found: list[Row[Any]] = []
+    def _letters(self) -> list[Row[Any]]:
         with suppress(SQLAlchemyError), self._system.engine.connect() as connection:
-            found = find_dead_letters(connection, DeadLetterFilter(), Stretch(20))
-        letter = self._dice.choice(found) if found else None
-        if letter is not None and letter.kind == _POISON and self._dice.random() > _REPLAY_POISON:
-            return None
-        return letter
+            return find_dead_letters(connection, DeadLetterFilter(), Stretch(20))
+        return []
 
-    def _treat(self, letter: Row[Any]) -> None:
-        if letter.kind in _EDITS and self._dice.random() < _EDIT:
-            args = msgspec.to_builtins(_EDITS[letter.kind])
-            done = self._act("edit", lambda tx: replay_edited_if_open(tx, letter.id, args, NAME))
-            self._resolved(letter.id, "edited", done)
-        elif time.monotonic() - self._typed_at > _CLI_EVERY_S:
-            self._typed_at = time.monotonic()
-            self._resolved(letter.id, "replayed", self._type("dlq", "replay", str(letter.id), "--by", NAME, "--yes"))
-        else:
-            done = self._act("replay", lambda tx: replay_if_open(tx, letter.id, NAME))
-            self._resolved(letter.id, "replayed", done)
+    def _treat(self, letters: list[Row[Any]]) -> None:
+        editable = [letter for letter in letters if letter.kind in EDITS]
+        if editable and self._dice.random() < _EDIT:
+            letter = self._dice.choice(editable)
+            args = msgspec.json.encode(EDITS[letter.kind]).decode()
+            self._resolved(letter.id, "edited", self._type("dlq", "edit", str(letter.id), "--args", args, "--yes"))
+            return
+        letter = self._dice.choice(letters)
+        if letter.kind != _POISON or self._dice.random() < _REPLAY_POISON:
+            self._resolved(letter.id, "replayed", self._type("dlq", "replay", str(letter.id), "--yes"))
 
     def _resolved(self, letter_id: UUID, how: str, done: Done) -> None:
         if done == "ok":
-            self._history.resolved[str(letter_id)] = how
+            self._history.resolve(str(letter_id), how)
             if how == "edited":
                 self._history.meets(EDITED)
 
-    def _hold_a_queue(self) -> None:
-        queue = self._dice.choice(_QUEUES)
+    def _hold(self, queue: str, meanwhile: Callable[[], object]) -> None:
         self._held.add(queue)  # also when nobody knows
-        if self._act("pause", lambda tx: pause(tx, "queue", queue, NAME)) == "ok":
-            self._stopping.wait(self._dice.uniform(*_PAUSES_S))
+        if self._type("queues", "pause", queue) == "ok":
+            since = self._now()
+            meanwhile()
+            until = self._now()
             if self._resume(queue):
                 self._history.meets(HELD)
+            if since and until:
+                self._history.pauses.append(Pause(queue, since, until))
 
     def _resume(self, queue: str) -> bool:
-        done = self._act("resume", lambda tx: resume(tx, "queue", queue, NAME))
+        done = self._type("queues", "resume", queue)
         if done == "ok":
             self._held.discard(queue)
         return done == "ok"
 
-    def _act(self, operation: str, change: Callable[[Any], object]) -> Done:
-        done: Done = "ok"
-        try:
-            with self._system.engine.begin() as tx:
-                change(tx)
-        except LongshoreError:
-            done = "fail"
-        except SQLAlchemyError:
-            done = "unknown"
-        self._history.did(operation, done)
-        return done
+    def _now(self) -> datetime | None:
+        with suppress(SQLAlchemyError), self._system.engine.connect() as connection:
+            now: datetime = connection.execute(_CLOCK).scalar_one()
+            return now
+        return None
 
     def _type(self, *words: str) -> Done:
-        """A command as an operator types it. Its exit code says whether it did what it was told."""
-        command = [sys.executable, "-P", "-m", "ops.cli", *words, "--json"]
-        done: Done = "unknown"
-        with suppress(subprocess.TimeoutExpired):
-            ended = subprocess.run(
-                command, capture_output=True, env=self._system.environ, timeout=_CLI_WITHIN_S, check=False
-            )
-            done = "ok" if ended.returncode == 0 else "unknown"
-        self._history.did("longshore dlq replay", done)
-        return done
+        ended = self._desk.type(*words, "--by", NAME, "--json")
+        self._answer = ended.said
+        self._history.did(f"longshore {' '.join(words[:2])}", ended.done)
+        return ended.done

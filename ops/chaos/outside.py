@@ -47,6 +47,7 @@ class Mail(msgspec.Struct, frozen=True):
     subject: str
     at: float
     acknowledged: bool
+    text: str = ""
 
 
 class Mood(msgspec.Struct, frozen=True):
@@ -226,9 +227,9 @@ class Outside:
         mood = self.mail_mood
         is_lost = self._random.random() < mood.reset
         mail = message_from_bytes(content, policy=policy.default)
-        self.mails.append(
-            Mail(str(mail["Message-ID"]), recipient, str(mail["Subject"]), time.monotonic(), acknowledged=not is_lost)
-        )
+        about, text = str(mail["Subject"]), str(mail.get_content())
+        now = time.monotonic()
+        self.mails.append(Mail(str(mail["Message-ID"]), recipient, about, now, acknowledged=not is_lost, text=text))
         if is_lost:
             self.spoiled += 1
             writer.transport.abort()

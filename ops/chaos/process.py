@@ -22,6 +22,7 @@ import ops.chaos.kinds  # declares those that harm
 import workers.clients.mailer
 from domain.jobs.kind import KINDS, kind_of_class
 from domain.jobs.retry_policy import Backoff, Timetable
+from ops.chaos.desk import DESK, serve
 from ops.chaos.mutants import MUTANTS
 from ops.chaos.mutants.graft import as_the_owner
 from ops.cli import main
@@ -56,4 +57,5 @@ if __name__ == "__main__":
     if mutant := os.environ.get("LONGSHORE_CHAOS_MUTANT"):
         as_the_owner()
         MUTANTS[mutant].graft()
-    main()
+    run = serve if sys.argv[1:] == [DESK] else main
+    run()

@@ -1,10 +1,11 @@
-"""After the last fault: something moves, everything is up, every unknown outcome is known, every job has ended.
+"""After the last fault: something moves, all is up, each API accepts, every outcome is known, every job has ended.
 
 Not to come to rest is a finding like any other: what hangs is as good as lost. Judges are asked all the same.
 """
 
+import random
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 
@@ -19,9 +20,10 @@ from ops.chaos.judges import Finding
 from ops.chaos.observe import Seen, look
 from ops.chaos.operators import Operator
 from ops.chaos.system import ChaosFailed, System
+from ops.chaos.ticks import stop_the_calendar
 
-#: After the last fault is healed: some job ends, everything is up again, every unknown outcome is known, every job has
-#: ended.
+#: After the last fault is healed: some job ends, or an API accepts an order; everything is up again; every unknown
+#: outcome is known; every job has ended.
 PROGRESS_WITHIN_S, UP_WITHIN_S, KNOWN_WITHIN_S, QUIET_WITHIN_S = 30.0, 60.0, 60.0, 240.0
 
 
@@ -56,19 +58,33 @@ class Rest(msgspec.Struct):
 
 def settle(running: System, client: Client, history: History, operator: Operator, lasting: Sequence[Endpoint]) -> Rest:
     """Everything is told by the answer, also that the system did not come to rest."""
-    rest, unknown = Rest(), [posted for posted in history.posted if posted.outcome == "unknown"]
+    try:
+        return _settle(running, client, history, operator, lasting)
+    finally:
+        operator.close()
+
+
+def _settle(running: System, client: Client, history: History, operator: Operator, lasting: Sequence[Endpoint]) -> Rest:
+    rest = Rest()
     try:
         operator.stop()
         rest.progress_s = _progress(running, client, history, lasting[0].tenant)
+        if rest.progress_s > PROGRESS_WITHIN_S:
+            rest.findings.append(Finding("liveness", f"the first job ended after {rest.progress_s:.0f} s"))
         rest.up_s = running.wait(running.is_ready, "not every process was up again", UP_WITHIN_S)
+        rest.findings += _deaf(running, history, lasting[0].tenant)
+        unknown = [posted for posted in history.posted if posted.outcome == "unknown"]
         for posted in unknown:
             client.post(posted, KNOWN_WITHIN_S)
         rest.resolved = len(unknown)
+        stop_the_calendar(running, history)
     except ChaosFailed as failed:
         rest.findings.append(Finding("liveness", str(failed)))
         return rest
     try:
-        rest.quiet_s = running.wait(lambda: is_quiet(running), "not every job came to its end", QUIET_WITHIN_S, 0.5)
+        rest.quiet_s = _quiet(running)
+        operator.hold_in_peace(client)
+        _quiet(running)
     except ChaosFailed as failed:
         rest.findings.append(Finding("liveness", f"{failed}: {_unended(running)}"))
     rest.seen = look(running, history, lasting)
@@ -86,9 +102,23 @@ def _progress(running: System, client: Client, history: History, tenant: Tenant)
     return time.monotonic() - began
 
 
+def _deaf(running: System, history: History, tenant: Tenant) -> Iterator[Finding]:
+    """Each API accepts an order by itself, or it is a finding: a caller whose balancer likes this one has no other."""
+    for name, port in running.ports.items():
+        probe = Posted(tenant, {tenant.plenty[0]: 1})
+        history.begin(probe)
+        Client([port], random.Random(0), history).post(probe, PROGRESS_WITHIN_S)  # noqa: S311
+        if probe.outcome != "accepted":
+            yield Finding("liveness", f"{name} says that it is ready, and accepts no order")
+
+
 def _has_ended_one(running: System, since: datetime) -> bool:
     with running.engine.connect() as connection:
         return bool(connection.execute(_PROGRESS, {"healed_at": since}).scalar())
+
+
+def _quiet(running: System) -> float:
+    return running.wait(lambda: is_quiet(running), "not every job came to its end", QUIET_WITHIN_S, 0.5)
 
 
 def is_quiet(running: System) -> bool:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from threading import Thread
 
 from ops.chaos.clients import PATIENCE_S, Client
-from ops.chaos.history import History, Posted, Tenant
+from ops.chaos.history import History, Posted, Tenant, Verb
 
 EVERY_S = 0.15
 #: Of the orders accepted last, so many are worth fighting for.
@@ -37,8 +37,8 @@ class Rivals:
 
     def _end_it_twice(self, posted: Posted) -> None:
         """Two want the same order cancelled, or one of them completed: it ends once."""
-        paths = [f"/orders/{posted.order_id}/{self._dice.choice(['cancel', 'complete'])}" for _ in range(2)]
-        threads = [Thread(target=self._client.call, args=("POST", path, posted.tenant.api_key)) for path in paths]
+        verbs: list[Verb] = [self._dice.choice(["cancel", "complete"]) for _ in range(2)]
+        threads = [Thread(target=self._client.end, args=(posted, verb)) for verb in verbs]
         for thread in threads:
             thread.start()
         for thread in threads:

@@ -1,6 +1,7 @@
 """The tenants of a run: their keys, what they sell, and for each the one endpoint that stands from first to last."""
 
 from collections.abc import Sequence
+from decimal import Decimal
 
 import msgspec
 
@@ -9,11 +10,13 @@ from domain.tenants.plan_rules import UNLIMITED
 from domain.tenants.tenants import ensure_tenant
 from ops.chaos.clients import Client
 from ops.chaos.errands import subscribe
-from ops.chaos.history import Endpoint, Tenant
+from ops.chaos.history import Endpoint, Posted, Tenant
 from ops.chaos.system import ChaosFailed, System
 
 TENANTS, PLENTY, SCARCE = 3, 8, 2
 MUCH_STOCK, LITTLE_STOCK = 10_000_000, 40
+#: Of whatever is sold, in dollars.
+NAME, PRICE = "Thing", Decimal("9.5")
 
 
 def settle_in(running: System, client: Client) -> tuple[list[Tenant], list[Endpoint]]:
@@ -37,9 +40,14 @@ def make_tenant(running: System, name: str, scarce: list[str], plenty: list[str]
     return Tenant(str(tenant_id), name, api_key, admin_key, scarce, plenty)
 
 
+def total_of(posted: Posted) -> Decimal:
+    """What an order costs, in dollars."""
+    return sum(posted.lines.values()) * PRICE
+
+
 def product_of(sku: str, stock: int) -> dict[str, object]:
     """What is posted to sell it."""
-    return {"sku": sku, "name": "Thing", "price": 9.5, "stock": stock}
+    return {"sku": sku, "name": NAME, "price": float(PRICE), "stock": stock}
 
 
 def _stock(client: Client, tenant: Tenant) -> None:

@@ -9,6 +9,9 @@ from ops.chaos.buckets import Buckets
 from ops.chaos.judges import Finding
 from ops.chaos.plan import Planned
 
+#: Orders that a run must have accepted: fewer meet too little to show anything.
+FEWEST = 50
+
 
 class Verdict(msgspec.Struct, frozen=True, rename="camel"):
     """What a run showed. `findings` are broken promises: none means that all held.
@@ -42,8 +45,8 @@ class Verdict(msgspec.Struct, frozen=True, rename="camel"):
 
     @property
     def proved_nothing(self) -> bool:
-        """Nothing was accepted, or there were faults to strike and none of them took effect."""
-        return not self.accepted or (bool(self.fired) and not any(self.fired.values()))
+        """Hardly anything was accepted, or there were faults to strike and none of them took effect."""
+        return self.accepted < FEWEST or (bool(self.fired) and not any(self.fired.values()))
 
     @property
     def unproved(self) -> list[str]:

@@ -65,7 +65,8 @@ MAY_IMPORT: dict[str, Allowed | None] = {
         "prometheus_client": "the metrics of calls",
     },
     "ops": None,
-    "ops.settings": {"msgspec": "validates the environment"},
+    "ops.settings": {"msgspec": "validates the environment", "ops.setting_rules": "its own rules"},
+    "ops.setting_rules": {},
     "ops.telemetry": {
         "structlog": "logs",
         "msgspec": "their lines",
@@ -124,6 +125,12 @@ def test_the_outbox_is_the_only_door_to_the_broker() -> None:
     assert [f"{module} calls {call}" for module in judged for call in broker_calls(module)] == []
 
 
+def test_no_command_speaks_or_asks_within_a_transaction() -> None:
+    # What is said before the commit may not come true, and whoever reads or answers slowly has his session ended.
+    commands = [module for module in modules() if is_under(module, "ops.cli")]
+    assert [f"{module} says {word}" for module in commands for word in words_before_a_commit(module)] == []
+
+
 @cache
 def modules() -> dict[str, Path]:
     paths = (path for folder in FOLDERS for path in sorted((ROOT / folder).rglob("*.py")))
@@ -178,3 +185,15 @@ def broker_calls(module: str) -> Iterator[str]:
     for node in ast.walk(tree(module)):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in ringing:
             yield f".{node.func.attr}() in line {node.lineno}"
+
+
+def words_before_a_commit(module: str) -> Iterator[str]:
+    speaking = {"out", "complain", "confirm", "print", "typer.echo", "typer.prompt"}
+    for block in (node for node in ast.walk(tree(module)) if isinstance(node, ast.With)):
+        if any(ast.unparse(item.context_expr) in {"engine.begin()", "engine.connect()"} for item in block.items):
+            inside = (node for statement in block.body for node in ast.walk(statement))
+            yield from (
+                f"{ast.unparse(node)} in line {node.lineno}"
+                for node in inside
+                if isinstance(node, ast.Name | ast.Attribute) and ast.unparse(node) in speaking
+            )

@@ -1,163 +1,15 @@
 """The judge of a chaos run: silent when all is well, and it names what is broken."""
 
-import time
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
-from itertools import count
 from types import SimpleNamespace
-from typing import Any
 from uuid import UUID, uuid4
 
 import msgspec
 import pytest
-from standardwebhooks import Webhook
 
 from ops.chaos.buckets import Buckets, buckets_of
-from ops.chaos.checker import check
-from ops.chaos.history import Adjusted, Asked, Endpoint, History, Posted, Tenant
 from ops.chaos.judges import JUDGES
-from ops.chaos.observe import Seen
-from ops.chaos.outside import Delivery, Mail
-from ops.chaos.said import Said
-
-SECRET = "whsec_" + "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="
-EVENT, ENDPOINT = uuid4(), str(uuid4())
-NOW = datetime.now(UTC)
-#: Each movement of stock has one of its own.
-MOMENTS_MS = count(int(NOW.timestamp() * 1_000) + 1)
-
-
-def ago(seconds: float) -> datetime:
-    return NOW - timedelta(seconds=seconds)
-
-
-class World:
-    """One tenant, one confirmed order: what was told and what is there."""
-
-    def __init__(self) -> None:
-        self.tenant = Tenant(str(uuid4()), "tenant-0", "key", "admin", ["SCARCE-0"], ["PLENTY-0"])
-        self.posted = Posted(self.tenant, {"PLENTY-0": 2}, outcome="accepted", order_id=str(uuid4()))
-        self.posted.answers.add(b"202")
-        self.history = History()
-        self.history.begin(self.posted)
-        tenant_id, order_id = UUID(self.tenant.id), UUID(self.posted.order_id)
-        self.order = SimpleNamespace(
-            id=order_id, tenant_id=tenant_id, idempotency_key=self.posted.key, status="confirmed", root_job_id=uuid4(),
-            created_at=ago(20.0),
-        )  # fmt: skip
-        self.root = job(tenant_id, "inventory.reserve", order_id)
-        self.mail_job = job(tenant_id, "email.order_confirmed", order_id)
-        self.delivery_job = job(tenant_id, "webhook.deliver", order_id, EVENT)
-        self.deed = job(tenant_id, "chaos.deed", order_id)
-        self.deeds = [SimpleNamespace(job_id=self.deed.id, claim=1)]
-        self.event = SimpleNamespace(
-            id=EVENT, tenant_id=tenant_id, type="order.confirmed", subject=order_id, occurred_at=ago(15.0)
-        )  # fmt: skip
-        self.stock = SimpleNamespace(tenant_id=tenant_id, sku="PLENTY-0", on_hand=10, reserved=2)
-        self.ledger = [
-            entry(tenant_id, None, "received", on_hand=10),
-            entry(tenant_id, order_id, "reserved", reserved=2),
-        ]
-        self.released = entry(tenant_id, order_id, "released", reserved=-2)
-        self.mails = [Mail("<1@x>", self.posted.email, "confirmed", 1.0, acknowledged=True)]
-        self.deliveries = [delivery(EVENT)]
-        self.orders = [self.order]
-        self.attempts = [attempt(one.id) for one in (self.root, self.mail_job, self.delivery_job, self.deed)]
-        self.endpoint = Endpoint(self.tenant, "/tenant-0", ENDPOINT, SECRET, since=0.0)
-        self.report = Asked(self.tenant, "report-0", "job-0", ago(30.0), NOW, 1.0, [self.posted.order_id], 90, 1, 90)
-        self.history.reports.append(self.report)
-        self.report_states = {"report-0": "succeeded"}
-        self.letter = SimpleNamespace(id=uuid4(), job_id=uuid4(), resolution="replayed")
-        self.letters: list[Any] = []
-        self.history.resolved[str(self.letter.id)] = "replayed"
-        self.history.succeeded.add(str(self.root.id))
-        self.said = Said()
-        self.broken: dict[str, list[str]] = {}
-        self.seen_status = "confirmed"
-        self.refused: set[str] = set()
-        self.canaries: list[str] = []
-        self.too_soon: list[Any] = []
-
-    def refuse_for_good(self, state: str = "cancelled") -> None:
-        """The mail server knows no such address, and this is what the job is afterwards."""
-        self.mails.clear()
-        self.refused.add(self.posted.email)
-        self.mail_job.state, self.mail_job.has_letter = state, True
-        self.attempts[1].outcome = state
-
-    def answered(self, status: int | None) -> None:
-        self.deliveries = [msgspec.structs.replace(one, status=status) for one in self.deliveries]
-
-    def tried_twice(self, outcome: str, again_s: float) -> None:
-        self.root.claim = 2
-        self.attempts[0].outcome = outcome
-        self.attempts.insert(1, attempt(self.root.id, 2, started_s=again_s))
-
-    def crashed(self, times: int) -> None:
-        self.attempts += [attempt(self.root.id, 2 + number, outcome="crashed") for number in range(times)]
-
-    def adjusted(self, delta: int, done: Any) -> None:
-        self.history.adjustments.append(Adjusted(self.tenant.id, "PLENTY-0", delta, done))
-
-    def findings(self) -> set[str]:
-        return {finding.promise for finding in check(self.history, self.seen())}
-
-    def seen(self) -> Seen:
-        return Seen(
-            orders=self.orders,  # type: ignore[arg-type]  # rows, as far as the checker looks
-            jobs=[self.root, self.mail_job, self.delivery_job, self.deed],
-            events_published=[self.event],  # type: ignore[list-item]
-            stock=[self.stock],  # type: ignore[list-item]
-            ledger=self.ledger,
-            broken_invariants=self.broken,
-            statuses={self.posted.order_id: self.seen_status},
-            deliveries=self.deliveries,
-            mails=self.mails,
-            attempts=self.attempts,
-            letters=[self.letter, *self.letters],  # type: ignore[list-item]
-            report_states=self.report_states,
-            endpoints=[self.endpoint],
-            said=self.said,
-            events={},
-            deeds=self.deeds,  # type: ignore[arg-type]
-            refused=frozenset(self.refused),
-            canaries=self.canaries,
-            too_soon=self.too_soon,
-        )
-
-
-def job(tenant_id: UUID, kind: str, order_id: UUID, event_id: UUID | None = None) -> Any:
-    return SimpleNamespace(
-        id=uuid4(), tenant_id=tenant_id, kind=kind, state="succeeded", attempt=1, claim=1, crashes=0,
-        order_id=order_id, event_id=event_id, has_letter=False, created_at=ago(20.0), started_at=ago(19.0),
-        finished_at=ago(18.0), endpoint_id=ENDPOINT if event_id else None, code="DELIVERED" if event_id else None,
-        how=None,
-    )  # fmt: skip
-
-
-def attempt(job_id: UUID, claim: int = 1, outcome: str = "succeeded", started_s: float = 19.0) -> Any:
-    return SimpleNamespace(
-        job_id=job_id, claim=claim, number=claim, outcome=outcome, started_at=ago(started_s), finished_at=ago(18.0),
-    )  # fmt: skip
-
-
-def entry(tenant_id: UUID, order_id: UUID | None, reason: str, on_hand: int = 0, reserved: int = 0) -> Any:
-    return SimpleNamespace(
-        id=UUID(int=next(MOMENTS_MS) << 80), at=ago(0.0),
-        tenant_id=tenant_id, sku="PLENTY-0", order_id=order_id, reason=reason, on_hand_delta=on_hand,
-        reserved_delta=reserved,
-    )  # fmt: skip
-
-
-def delivery(
-    event_id: UUID, *, webhook_id: str = "", secret: str = SECRET, more: str = "", late_s: float = 0.0
-) -> Delivery:
-    webhook_id = webhook_id or f"msg_{event_id.hex}"
-    body = msgspec.json.encode({"id": str(event_id), "more": more})
-    at = int(time.time())
-    signature = Webhook(secret).sign(webhook_id, datetime.fromtimestamp(at, UTC), body.decode())
-    headers = {"webhook-id": webhook_id, "webhook-timestamp": str(at), "webhook-signature": signature}
-    return Delivery("/tenant-0", webhook_id, body, headers, 1.0, at + late_s, 204)
+from tests.unit.chaos_world import EVENT, NOW, World, ago, attempt, delivery, entry, letter, mail
 
 
 def test_where_all_is_well_nothing_is_found() -> None:
@@ -166,6 +18,12 @@ def test_where_all_is_well_nothing_is_found() -> None:
 
 ATTEMPTS = "attempts follow one another"
 REPORTS = "reports are whole and right"
+DONE = "what an operator did is done"
+ONCE = "what happened is told once"
+TRUTH = "mails tell the truth"
+FEW, PATIENCE = "webhooks are few", "webhooks go where they may, when they may"
+CALLED_OFF = "nothing is called off by itself"
+TOO_SOON, REASON = "nothing is given up before its time", "what is dead has a reason"
 BROKEN: list[tuple[str, Callable[[World], object]]] = [
     (ATTEMPTS, lambda w: w.attempts.clear()),
     (ATTEMPTS, lambda w: w.attempts.append(attempt(uuid4()))),
@@ -184,9 +42,12 @@ BROKEN: list[tuple[str, Callable[[World], object]]] = [
     (REPORTS, lambda w: setattr(w.report, "size", 91)),
     (REPORTS, lambda w: setattr(w.report, "until", ago(25.0))),
     (REPORTS, lambda w: w.report.order_ids.append(w.posted.order_id)),  # type: ignore[union-attr]
-    ("what an operator did is done", lambda w: setattr(w.letter, "resolution", None)),
-    ("what an operator did is done", lambda w: setattr(w.letter, "id", uuid4())),
+    (DONE, lambda w: setattr(w.letter, "resolution", None)),
+    (DONE, lambda w: setattr(w.letter, "id", uuid4())),
+    *[(REPORTS, lambda w, at=at: w.report.cells[0].__setitem__(at, "wrong")) for at in (1, 3, 4, 5)],
+    ("an order costs what was ordered", lambda w: setattr(w, "total", 0.0)),
     ("logs tell no secret", lambda w: w.said.leaks.append("web-0 http_request")),
+    ("no 202 comes too late", lambda w: setattr(w.said, "slowest_accepted_s", 0.0)),
     ("no 202 comes too late", lambda w: w.said.late.append("after 5 s")),
     ("stock is never below nothing", lambda w: w.ledger.reverse()),
     ("stock by hand is counted once", lambda w: w.adjusted(5, "ok")),
@@ -196,10 +57,17 @@ BROKEN: list[tuple[str, Callable[[World], object]]] = [
     ("accepted is durable, and decided", lambda w: setattr(w.order, "status", "accepted")),
     ("accepted is durable, and decided", lambda w: setattr(w, "seen_status", "rejected")),
     ("nothing comes from nowhere", lambda w: setattr(w.order, "idempotency_key", "of nobody")),
+    ("nothing comes from nowhere", lambda w: w.history.enqueued.clear()),
+    (DONE, lambda w: setattr(w.letter, "replay_job_id", None)),
+    (DONE, lambda w: setattr(w.doomed, "attempt", 1)),
+    (DONE, lambda w: w.edited({"seconds": 0.01, "fails": True})),
+    (DONE, lambda w: setattr(w.letter, "resolution", "edited")),
+    (DONE, lambda w: setattr(w.order, "status", "failed")),
     ("every outcome can be learned", lambda w: setattr(w.posted, "outcome", "unknown")),
     ("one key, one order, one answer", lambda w: w.orders.append(w.order)),
     ("one key, one order, one answer", lambda w: w.posted.answers.add(b"another")),
     ("what is right is not refused", lambda w: setattr(w.posted, "outcome", "refused")),
+    ("no caller is answered 500", lambda w: w.history.saw("GET orders 500")),
     ("callers see what they were told", lambda w: w.history.is_strange("not found")),
     ("invariants", lambda w: w.broken.update(stock_is_in_bounds=["row"])),
     ("every job ends, or is dead for all to see", lambda w: setattr(w.root, "state", "running")),
@@ -210,6 +78,7 @@ BROKEN: list[tuple[str, Callable[[World], object]]] = [
     ("stock is conserved", lambda w: w.ledger.append(w.ledger[-1])),
     ("an order takes all it asked for, or nothing", lambda w: setattr(w.ledger[-1], "reserved_delta", 1)),
     ("an order takes all it asked for, or nothing", lambda w: setattr(w.order, "status", "rejected")),
+    ("what is there is sold", lambda w: setattr(w.order, "status", "rejected")),
     ("what crashes is dead by its third crash", lambda w: w.crashed(4)),
     ("work is done once", lambda w: w.deeds.clear()),
     ("work is done once", lambda w: w.deeds.append(w.deeds[0])),
@@ -219,6 +88,19 @@ BROKEN: list[tuple[str, Callable[[World], object]]] = [
     ("an order gives back what it took", lambda w: setattr(w.order, "status", "cancelled")),
     ("an order gives back what it took", lambda w: setattr(w.order, "status", "completed")),
     ("an order gives back what it took", lambda w: w.ledger.append(w.released)),
+    ("who asked for an end has it", lambda w: w.ended("cancel", w.root)),
+    ("what is paused rests", lambda w: w.paused(22.0, 18.5)),
+    ("each tick fires once", lambda w: w.history.breaks("each tick fires once", "some are due")),
+    ("each tick fires once", lambda w: w.history.schedules.update(gone=NOW)),
+    ("each tick fires once", lambda w: w.ticks.append(w.ticked(0))),
+    ("each tick fires once", lambda w: w.ticks.append(w.ticked(0, 0, 1))),
+    ("each tick fires once", lambda w: w.ticks.append(w.ticked(0, 1, 2))),
+    ("a dead letter is resolved once", lambda w: w.history.resolve(str(w.letter.id), "replayed")),
+    ("nobody hears what he did not ask for", lambda w: setattr(w.endpoint, "types", ["report.completed"])),
+    ("whoever lives keeps its lease", lambda w: w.lost_its_lease()),
+    ("orders are taken without Valkey", lambda w: w.history.breaks("orders are taken without Valkey", "503")),
+    ("who is told to leave leaves", lambda w: w.history.breaks("who is told to leave leaves", "worker-0")),
+    ("nothing ends that nobody ended", lambda w: setattr(w.order, "status", "cancelled")),
     ("webhooks are acknowledged", lambda w: w.answered(500)),
     ("webhooks are acknowledged", lambda w: w.answered(None)),
     ("webhooks arrive", lambda w: w.deliveries.clear()),
@@ -231,10 +113,41 @@ BROKEN: list[tuple[str, Callable[[World], object]]] = [
     ("webhooks are genuine", lambda w: w.deliveries.append(delivery(EVENT, late_s=301.0))),
     ("webhooks go where they may, when they may", lambda w: w.canaries.append("GET /")),
     ("webhooks go where they may, when they may", lambda w: w.too_soon.append(SimpleNamespace(job_id="1", claim=1))),
+    (TOO_SOON, lambda w: w.dies(w.root, "attempts", 9)),
+    (TOO_SOON, lambda w: w.dies(w.mail_job, "attempts", 2)),
+    (TOO_SOON, lambda w: w.dies(w.root, "crashes", 3)),
+    (TOO_SOON, lambda w: w.dies(w.root, "deadline", 3)),
+    (REASON, lambda w: w.dies(w.mail_job, "attempts", 3)),
+    (REASON, lambda w: w.dies(w.delivery_job, "attempts", 12)),
+    (REASON, lambda w: w.dies(w.root, "permanent")),
+    (REASON, lambda w: w.dies(w.mail_job, "permanent")),
+    (REASON, lambda w: w.dies(w.delivery_job, "permanent")),
+    (REASON, lambda w: setattr(w.letter, "job_id", uuid4())),
+    ("mails are few", lambda w: w.mails.extend(w.mails)),
+    (TRUTH, lambda w: setattr(w.posted, "order_id", str(uuid4()))),
+    (TRUTH, lambda w: setattr(w.order, "status", "rejected")),
+    (TRUTH, lambda w: w.mails.append(mail(w.posted, "cannot be served", "2 x Thing (PLENTY-0)"))),
+    (TRUTH, lambda w: w.mails.append(mail(w.posted, "is confirmed", "1 x Thing (PLENTY-0)\nTotal: 19.00 USD"))),
+    (TRUTH, lambda w: w.mails.append(mail(w.posted, "is confirmed", "2 x Thing (PLENTY-0)\nTotal: 0.00 USD"))),
+    (FEW, lambda w: w.deliveries.append(w.deliveries[0])),
+    (FEW, lambda w: w.paths.clear()),
+    (PATIENCE, lambda w: w.asked_for_patience(2.4)),
+    (CALLED_OFF, lambda w: setattr(w.delivery_job, "code", "ENDPOINT_DELETED")),
+    (CALLED_OFF, lambda w: setattr(w.delivery_job, "state", "cancelled")),
+    (CALLED_OFF, lambda w: setattr(w.mail_job, "state", "cancelled")),
+    ("webhooks are acknowledged", lambda w: w.paths.update({w.endpoint.id: "/another"})),
     ("mails arrive", lambda w: w.mails.clear()),
     ("mails arrive", lambda w: setattr(w.mail_job, "order_id", uuid4())),
     ("mails arrive", lambda w: w.refuse_for_good()),
-    ("mails are few", lambda w: w.mails.extend(w.mails * 3)),
+    (ONCE, lambda w: w.events.pop()),
+    (ONCE, lambda w: w.events.pop(0)),
+    (ONCE, lambda w: w.events.extend(w.events[:1])),
+    (ONCE, lambda w: w.events.extend(w.events[1:])),
+    (ONCE, lambda w: setattr(w.event, "type", "order.rejected")),
+    (ONCE, lambda w: setattr(w.order, "status", "cancelled")),
+    (ONCE, lambda w: w.report_states.update({"report-0": "dead"})),
+    (ONCE, lambda w: w.letters.append(letter(w.root, "crashes", 3))),
+    ("mails are few", lambda w: w.mailed(4)),
     ("mails are few", lambda w: w.mails.append(msgspec.structs.replace(w.mails[0], message_id="<2@x>"))),
     ("mails are few", lambda w: w.mails.append(msgspec.structs.replace(w.mails[0], recipient="who@x"))),
 ]
@@ -263,7 +176,36 @@ def test_what_is_no_fault_is_not_found() -> None:
     world.adjusted(-3, "fail")
     world.tried_twice("retrying", 18.0)
     world.root.attempt = 2
-    world.mails *= 3
+    world.mailed(3)
+    assert world.findings() == set()
+
+
+def test_an_end_that_was_promised_may_be_dead_for_all_to_see_or_have_found_another() -> None:
+    world, promise = World(), "who asked for an end has it"
+    world.ended("complete", world.deed)
+    world.deed.state = "dead"
+    assert promise not in world.findings()
+    world.deed.state, world.order.status = "succeeded", "rejected"
+    assert promise not in world.findings()
+
+
+def test_what_was_made_before_a_pause_or_began_after_it_or_felt_a_fault_may_begin() -> None:
+    world, promise = World(), "what is paused rests"
+    world.root.created_at, world.attempts[0].started_at = ago(15.0), ago(10.0)
+    for since_s, until_s in ((16.4, 9.0), (20.0, 10.1)):
+        world.paused(since_s, until_s)
+        assert promise not in world.findings()
+    world.paused(16.6, 9.0)
+    assert promise in world.findings()
+    with world.history.stage.standing("relay-stop", "relay") as turn:
+        pass
+    turn.since, turn.until = ago(17.0).timestamp(), ago(16.8).timestamp()
+    assert promise not in world.findings()
+
+
+def test_a_schedule_whose_ticks_were_all_fired_is_well() -> None:
+    world = World()
+    world.ticks.append(world.ticked(1, 0))
     assert world.findings() == set()
 
 
@@ -272,14 +214,15 @@ def test_three_crashes_are_allowed_and_a_replay_allows_for_three_more() -> None:
     world.crashed(3)
     assert promise not in world.findings()
     world.crashed(1)
-    world.letters = [SimpleNamespace(id=uuid4(), job_id=world.root.id, resolution="replayed") for _ in range(2)]
+    world.letters = [letter(world.root, "crashes", number, "replayed") for number in (3, 6)]
     assert promise not in world.findings()
 
 
 def test_a_human_who_replays_a_mail_allows_for_more_copies() -> None:
     world = World()
-    world.mails *= 5
-    world.letter.job_id = world.mail_job.id
+    world.mailed(5)
+    world.letters = [letter(world.mail_job, "permanent", 1, "replayed")]
+    world.refused.add(world.posted.email)
     assert world.findings() == set()
 
 

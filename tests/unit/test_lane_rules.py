@@ -63,10 +63,17 @@ def test_a_lane_has_a_time_until_it_is_parked_only_while_it_is_parked(lane: Lane
 
 
 @given(lanes, st.integers(1, SLOW_MS // 2))
-def test_one_success_ends_a_row_of_failures_and_opens_a_parked_lane(lane: Lane, latency_ms: int) -> None:
-    moved = after(lane, Observation(True, latency_ms))
-    assert moved.failures == 0
+def test_one_success_ends_a_row_of_failures_and_opens_a_lane_whose_time_is_up(lane: Lane, latency_ms: int) -> None:
+    moved = observed(lane, Observation(True, latency_ms), LATER)
+    assert (moved.failures, moved.parked_until) == (0, None)
     assert moved.state in {"healthy", "slow"}
+
+
+@given(st.floats(1, 21_600), st.lists(st.booleans(), max_size=40))
+def test_what_was_under_way_when_a_pause_was_asked_for_does_not_end_it(asked_s: float, ends: list[bool]) -> None:
+    ended = [Observation(ok, 10) for ok in ends]
+    moved = after(Lane(), Observation(False, 10, park_s=asked_s), *ended, Observation(True, 10, park_s=asked_s / 2))
+    assert (moved.state, moved.parked_until) == ("parked", NOW + timedelta(seconds=asked_s))
 
 
 def test_a_lane_is_parked_by_the_fifth_failure_in_a_row_and_not_before() -> None:
@@ -82,9 +89,10 @@ def test_a_dependency_that_is_down_is_parked_at_once() -> None:
 
 
 @given(lanes, st.floats(0, 600))
-def test_a_dependency_that_asks_for_a_pause_gets_it(lane: Lane, asked_s: float) -> None:
+def test_a_dependency_that_asks_for_a_pause_gets_it_and_a_longer_one_stands(lane: Lane, asked_s: float) -> None:
     moved = after(lane, Observation(True, 10, park_s=asked_s))
-    assert (moved.state, moved.parked_until) == ("parked", NOW + timedelta(seconds=asked_s))
+    asked = NOW + timedelta(seconds=asked_s)
+    assert (moved.state, moved.parked_until) == ("parked", max(asked, lane.parked_until or asked))
 
 
 def test_a_late_failure_does_not_open_a_parked_lane() -> None:

@@ -6,7 +6,10 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+import typer
+from sqlalchemy.engine import make_url
 
+from ops.cli.options import read_address
 from ops.settings import InvalidSettings, Settings, load_settings, read_env_file
 
 KEY = base64.b64encode(b"0123456789abcdef0123456789abcdef").decode()
@@ -104,8 +107,17 @@ def test_every_missing_variable_is_named() -> None:
         ("DATABASE_URL", "postgresql://[::1"),
         ("REDIS_URL", "127.0.0.1:6379"),
         ("SMTP_URL", "mail.example:25"),
+        ("DATABASE_URL", "postgresql:/run/longshore"),
         ("REPORTS_URL", "/var/reports"),
+        ("REPORTS_URL", "file://reports"),
+        ("REPORTS_URL", "file://reports/daily"),
+        ("REPORTS_URL", "s3:///prefix"),
+        ("MAIL_FROM", "nobody at all"),
+        ("MAIL_FROM", "Shop, Inc <orders@shop.example>"),
+        ("MAIL_FROM", "orders@shop.example, other@shop.example"),
+        ("MAIL_FROM", "Shop <orders@shop.example>\r\nBcc: all@shop.example"),
         ("ENVIRONMENT", "staging"),
+        ("HOST", "localhost"),
         ("PORT", "0"),
         ("RATE_LIMIT_MAX_REQUESTS", "0"),
         ("RATE_LIMIT_WINDOW_MS", "999"),
@@ -138,9 +150,68 @@ def test_a_bad_variable_is_named(variable: str, value: str) -> None:
     assert named(problems(**{variable: value})) == {variable}
 
 
+def test_an_option_that_is_an_address_is_none_by_the_same_rule() -> None:
+    assert read_address("::1") == "::1"
+    with pytest.raises(typer.BadParameter, match="must be an IP address"):
+        read_address("localhost")
+
+
 def test_all_bad_variables_are_named_at_once_not_one_per_attempt() -> None:
     bad = {"PORT": "http", "LOG_LEVEL": "loud", "SECRET_KEY": "short", "SMTP_URL": "nonsense"}
     assert named(problems(**bad)) == set(bad)
+
+
+HIDDEN = ["hun@ter", "hun/ter", "hun?ter", "hun#ter", "7/hunter", "7?hun@ter", "7#hunter", "[hunter"]
+
+
+@pytest.mark.parametrize("password", HIDDEN)
+def test_a_password_that_its_reader_would_take_for_something_else_is_refused_and_not_shown(password: str) -> None:
+    urls = {
+        "DATABASE_URL": f"postgresql://longshore:{password}@127.0.0.1:5432/longshore",
+        "REDIS_URL": f"redis://:{password}@127.0.0.1:6379/0",
+        "SMTP_URL": f"smtp+starttls://longshore:{password}@mail.example:587",
+    }
+    if password == "hun@ter":  # the other readers look for the last @
+        urls = {"DATABASE_URL": urls["DATABASE_URL"]}
+    told = problems(**urls)
+    assert [problem.partition(" be read")[0] for problem in told] == [f"{variable}: cannot" for variable in urls]
+    assert [piece for piece in ("hun", "ter", "7") if piece in str(told)] == []
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgres://127.0.0.1/longshore",
+        "postgresql://longshore:hun%40t%2Fer@[::1]:5432/longshore?sslmode=verify-full",
+        "postgresql:///longshore?host=/run/postgresql",
+        "postgresql://longshore@%2Frun%2Fpostgresql/longshore",
+        "postgresql://longshore:x@one.example,two.example:5432/longshore?target_session_attrs=read-write",
+        "postgresql://longshore:x@/longshore?host=one.example:5432&host=two.example:5433",
+    ],
+)
+def test_every_form_of_address_that_the_driver_knows_is_good(url: str) -> None:
+    assert make_url(settings(DATABASE_URL=url).database_url).database == "longshore"
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"REDIS_URL": "unix:///run/valkey.sock?db=1"},
+        {"REDIS_URL": "unix://longshore@/run/valkey.sock?password=x"},
+        {"REDIS_URL": "rediss://cache.example"},
+        {"SMTP_URL": "smtps://me@mail.example:x@mail.example"},
+        {"SMTP_URL": "smtp://"},
+        {"HOST": "0.0.0.0"},  # noqa: S104  # told, not bound
+        {"HOST": "::1"},
+        {"REPORTS_URL": "file:///srv/@home/reports"},
+        {"MAIL_FROM": "Der Müller <orders@shop.example>"},
+        {"MAIL_FROM": '"Shop, Inc" <orders@shop.example>'},
+        {"MAIL_FROM": "orders@localhost"},
+    ],
+)
+def test_what_is_unusual_is_not_wrong(given: dict[str, str]) -> None:
+    ((name, value),) = given.items()
+    assert getattr(settings(**given), name.lower()) == value
 
 
 def test_no_problem_tells_a_secret() -> None:

@@ -146,6 +146,15 @@ def test_what_a_child_started_goes_with_it(tmp_path: Path) -> None:
         eventually(lambda: not alive(grandchild))
 
 
+def test_a_child_is_started_again_though_nobody_can_be_told_its_pid(tmp_path: Path) -> None:
+    running = Running(tmp_path / "moved", 5.0, dying=DYING)
+    try:
+        eventually(lambda: running.said("hello", times=2))
+        assert running.said("pids.json cannot be written (No such file or directory)")
+    finally:
+        running.stop()
+
+
 def eventually(condition: Callable[[], object], timeout_s: float = 15.0) -> None:
     deadline = time.monotonic() + timeout_s
     while not condition():

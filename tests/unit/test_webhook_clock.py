@@ -17,9 +17,8 @@ from domain.webhooks.endpoints import Subscriber
 from workers.handlers import webhooks
 
 PARCEL = webhooks.Parcel(
-    Subscriber(new_id(), "https://shop.example", [b"k" * 32], None, older_headers=True),
+    Subscriber(new_id(), 1, "https://shop.example", [b"k" * 32], None, older_headers=True),
     "order.confirmed",
-    datetime.now(UTC),
     b"{}",
 )
 
@@ -38,8 +37,10 @@ def test_the_time_that_is_signed_and_the_wait_that_was_asked_for_are_the_databas
         sent.append(headers)
         return Answer(status=429, retry_after=format_datetime(right + timedelta(minutes=5), usegmt=True))
 
-    async def in_thread(_work: object) -> webhooks.Parcel:
-        return PARCEL
+    found = iter([PARCEL, True, right])  # what to send, the endpoint is as it was, and it is the first try
+
+    async def in_thread(_work: object) -> object:
+        return next(found)
 
     ctx: Any = SimpleNamespace(in_thread=in_thread, http=SimpleNamespace(post=post), attempt=1)
     with pytest.raises(Snooze) as asked:

@@ -1,17 +1,19 @@
 """The faults by name: what is done to the system, for how long, and how it is undone.
 
 Each is a generator: before its `yield` it does harm, after it heals. What it touches says which faults exclude each
-other. A fault counts as fired only when it saw itself take effect. Numbers are those of the fault list in
-docs/reliability.md.
+other. A fault counts as fired when it saw itself take effect; one that cannot see that counts what it did. Numbers
+are those of the fault list in docs/reliability.md.
 """
 
 import random
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Collection, Iterator
 from typing import Literal
 
 import msgspec
 
 from ops.chaos.history import History
+from ops.chaos.stage import Turn
 from ops.chaos.system import System
 
 Touches = Literal[
@@ -24,11 +26,16 @@ class Scene:
 
     def __init__(self, system: System, history: History, tenant_id: str, dice: random.Random) -> None:
         self.system, self.history, self.tenant_id, self.dice = system, history, tenant_id, dice
-        self.fired = 0
+        self.fired, self.turn = 0, Turn("", "", time.time())
 
     def fires(self, times: int = 1) -> None:
         """It took effect, so many times."""
         self.fired += times
+
+    def others_felt(self, harmless: Collection[str] = ()) -> list[str]:
+        """Faults of other names that may be felt since this one began; but for those that touch what is named."""
+        felt = self.history.stage.felt(self.turn.since, harmless=harmless)
+        return [name for name in felt if name != self.turn.name]
 
 
 Harm = Callable[[Scene], Iterator[None]]

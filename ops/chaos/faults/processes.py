@@ -1,21 +1,29 @@
 """Faults of our own processes: killed, frozen, told to stop, and jobs that harm whoever runs them."""
 
+import re
 import signal
 import time
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from uuid import UUID
 
 from domain.jobs.kind import JobArgs
 from domain.jobs.outbox import enqueue, new_job
 from ops.chaos.faults import Scene, fault
+from ops.chaos.history import Noted
 from ops.chaos.kinds import BADLY, WELL, Hang, Honest, Poison, Rogue, Stall
+from ops.chaos.system import ChaosFailed
 from workers.broker import ring_relay
 
+#: Who leaves has half a minute, and one who holds Python's lock meanwhile hears of it late.
+_LEAVES_WITHIN_S = 50.0
+_LEAVES: Noted = "who is told to leave leaves"
 
-def _kill(scene: Scene, role: str, number: signal.Signals = signal.SIGKILL) -> None:
+
+def _kill(scene: Scene, role: str) -> None:
     names = [name for name in scene.system.pids if name.startswith(role)]
     if names:
-        scene.fires(scene.system.signal(scene.dice.choice(names), number))
+        scene.fires(scene.system.signal(scene.dice.choice(names), signal.SIGKILL))
 
 
 def _freeze(scene: Scene, names: Sequence[str]) -> Iterator[None]:
@@ -30,14 +38,49 @@ def _freeze(scene: Scene, names: Sequence[str]) -> Iterator[None]:
 
 def enqueue_all(scene: Scene, *jobs: JobArgs) -> None:
     """These jobs are there, and the relay is told. Raises DBAPIError."""
+    made = [new_job(args, tenant_id=UUID(scene.tenant_id)) for args in jobs]
+    scene.history.enqueued.update(str(job.id) for job in made)
     with scene.system.engine.begin() as tx:
-        enqueue(tx, [new_job(args, tenant_id=UUID(scene.tenant_id)) for args in jobs])
+        enqueue(tx, made)
     ring_relay(scene.system.redis)
 
 
 def _send(scene: Scene, *jobs: JobArgs) -> None:
     enqueue_all(scene, *jobs)
     scene.fires(len(jobs))
+
+
+def _tell_to_leave(scene: Scene, role: str) -> Iterator[None]:
+    """SIGTERM, and it leaves: with exit code 0, where nothing else was in its way."""
+    names = [name for name in scene.system.pids if name.startswith(role)]
+    if not names:
+        return (yield)
+    name = scene.dice.choice(names)
+    pid, said = scene.system.pids.get(name), (scene.system.folder / "system.log").stat().st_size
+    scene.fires(scene.system.signal(name, signal.SIGTERM))
+    yield
+    if not scene.history.noted[_LEAVES]:  # once is enough: each would be waited for
+        _expect_to_leave(scene, name, pid, said)
+    return None
+
+
+def _expect_to_leave(scene: Scene, name: str, pid: int | None, said: int) -> None:
+    """`said` is how long the log was before."""
+    log = scene.system.folder / "system.log"
+    try:
+        scene.system.wait(lambda: scene.system.pids.get(name) != pid, f"{name} did not leave", _LEAVES_WITHIN_S)
+    except ChaosFailed as failed:
+        scene.history.breaks(_LEAVES, str(failed))
+    else:
+        code = re.search(rf"^supervisor +\| {name} ended with exit code ([1-9]\d*)", _since(log, said), re.MULTILINE)
+        if code and not scene.others_felt():
+            scene.history.breaks(_LEAVES, f"{name} was told to leave, and ended with exit code {code[1]}")
+
+
+def _since(log: Path, place: int) -> str:
+    with log.open("rb") as lines:
+        lines.seek(place)
+        return lines.read().decode(errors="replace")
 
 
 @fault("F01", "api-kill9", "web")
@@ -50,8 +93,7 @@ def kill_an_api(scene: Scene) -> Iterator[None]:
 @fault("F02", "api-term", "web")
 def stop_an_api(scene: Scene) -> Iterator[None]:
     """SIGTERM to an API under load: it drains and leaves."""
-    _kill(scene, "web", signal.SIGTERM)
-    yield
+    yield from _tell_to_leave(scene, "web")
 
 
 @fault("F04", "relay-stop", "relay", (3.0, 8.0))
@@ -120,8 +162,7 @@ def kill_every_worker(scene: Scene) -> Iterator[None]:
 @fault("F57", "worker-term", "worker")
 def stop_a_worker(scene: Scene) -> Iterator[None]:
     """SIGTERM to a worker under load: it hands back what it has not done."""
-    _kill(scene, "worker", signal.SIGTERM)
-    yield
+    yield from _tell_to_leave(scene, "worker")
 
 
 @fault("F58", "keepers-kill9", "rescuer")

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from uuid import uuid4
@@ -10,9 +11,14 @@ from redis.exceptions import RedisError
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
+from ops.chaos.clients import Client
 from ops.chaos.faults import Scene, fault
-from ops.chaos.history import EMPTIED_AT_WORK
+from ops.chaos.history import EMPTIED_AT_WORK, Posted
 from workers.broker import bell, bell_list
+
+_ORDERS, _BETWEEN_S, _WELL_FOR_S = 3, 0.6, 5.0
+#: What touches these is not felt by whoever posts an order.
+_NO_MATTER = {"valkey", "relay", "rescuer", "scheduler", "worker", "outside"}
 
 _RUNNING = text("SELECT count(*) FROM jobs WHERE state = 'running'")
 _SOME_JOBS = text("SELECT id FROM jobs ORDER BY id DESC LIMIT 200")
@@ -35,7 +41,7 @@ def kill(scene: Scene) -> Iterator[None]:
     scene.system.stack.valkey.kill()
     scene.fires()
     try:
-        yield
+        yield from _orders_are_taken(scene)
     finally:
         scene.system.stack.valkey.start()
 
@@ -48,7 +54,7 @@ def freeze(scene: Scene) -> Iterator[None]:
     os.kill(pid, signal.SIGSTOP)
     scene.fires()
     try:
-        yield
+        yield from _orders_are_taken(scene)
     finally:
         os.kill(pid, signal.SIGCONT)
     return None
@@ -79,7 +85,7 @@ def make_a_replica(scene: Scene) -> Iterator[None]:
         scene.system.redis.replicaof("127.0.0.1", 1)
         scene.fires()
     try:
-        yield
+        yield from _orders_are_taken(scene)
     finally:
         with suppress(RedisError):
             scene.system.redis.replicaof("NO", "ONE")
@@ -116,7 +122,29 @@ def _configured(scene: Scene, name: str, value: str, back: str) -> Iterator[None
         scene.system.redis.config_set(name, value)
         scene.fires()
     try:
-        yield
+        yield from _orders_are_taken(scene)
     finally:
         with suppress(RedisError):
             scene.system.redis.config_set(name, back)
+
+
+def _orders_are_taken(scene: Scene) -> Iterator[None]:
+    """While this stands, and nothing else is in the way: of three orders, one at least is taken.
+
+    Whoever was taken a moment before shows that the APIs are well; one 503 may be the haste of this machine.
+    """
+    posted = [Posted(scene.history.posted[0].tenant, {"PLENTY-0": 1}) for _ in range(_ORDERS)]
+    accepted_at = max((one.accepted_at for one in scene.history.accepted()[-50:]), default=0.0)
+    client = Client(list(scene.system.ports.values()), scene.dice, scene.history)
+    statuses = []
+    for one in posted:
+        time.sleep(_BETWEEN_S)
+        scene.history.begin(one)  # its outcome is unknown, and will be learned
+        statuses.append(client.call("POST", "/orders", one.tenant.api_key, one.body, Idempotency_Key=one.key)[0])
+    client.close()
+    others = scene.others_felt(_NO_MATTER)
+    if set(statuses) <= {500, 503} and time.monotonic() - accepted_at < _WELL_FOR_S and not others:
+        scene.history.breaks(
+            "orders are taken without Valkey", f"at {scene.turn.name}, orders were answered {statuses}"
+        )
+    yield

@@ -1,7 +1,7 @@
 """The judges: each holds one promise against what callers were told and what is there at the end.
 
-The promises are those of docs/reliability.md. Judges are pure, know no fault and no excuse, and are linear in what they
-were given.
+The promises are those of docs/reliability.md. Judges are pure, and linear in what they were given. What they take for
+an excuse is what the harness itself did or saw, and never the product's own word.
 """
 
 from collections.abc import Callable, Iterator
@@ -20,8 +20,14 @@ class Finding(msgspec.Struct, frozen=True):
     what: str
 
 
-#: The database's own clock may jump by less than this, in a fault: times further apart tell an order, others do not.
-JUMP = timedelta(seconds=5)
+#: The database's own clock may jump by less than this, in one fault.
+_JUMP, _ROUGHLY = timedelta(seconds=5), timedelta(seconds=0.5)
+
+
+def leeway(history: History) -> timedelta:
+    """Times of the database, and of the harness, that are further apart tell an order; others do not."""
+    return _JUMP if history.stage.stood({"database-clock"}, float("-inf"), float("inf")) else _ROUGHLY
+
 
 Judge = Callable[[History, Seen], Iterator[str]]
 

@@ -14,6 +14,8 @@ def logs_tell_no_secret(history: History, seen: Seen) -> Iterator[str]:  # noqa:
 
 
 @judge("no 202 comes too late")
-def no_answer_comes_too_late(history: History, seen: Seen) -> Iterator[str]:  # noqa: ARG001
-    """Who has given up is not accepted any more: a 503 and the key are honest."""
+def no_answer_comes_too_late(history: History, seen: Seen) -> Iterator[str]:
+    """Who has given up is not accepted any more: a 503 and the key are honest. A silent log proves nothing."""
     yield from seen.said.late
+    if history.accepted() and not seen.said.slowest_accepted_s:
+        yield "orders were accepted, and no line of the log says after what time"

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from ops.chaos.history import History
 from ops.chaos.judges import judge
 from ops.chaos.observe import Seen
+from ops.chaos.tenants import total_of
 
 #: An order that is decided. `failed` is visible, and stands behind a dead letter.
 _DECIDED = {"confirmed", "rejected", "cancelled", "completed", "failed"}
@@ -34,6 +35,14 @@ def nothing_is_unexpected(history: History, seen: Seen) -> Iterator[str]:
             yield f"order {order.id} was wanted by nobody, or was refused"
 
 
+@judge("an order costs what was ordered")
+def totals_add_up(history: History, seen: Seen) -> Iterator[str]:
+    """As many pieces as were asked for, at the price of the product."""
+    for posted in history.accepted():
+        if (told := seen.totals.get(posted.order_id)) is not None and told != float(total_of(posted)):
+            yield f"order {posted.order_id} of {total_of(posted)} dollars costs {told}"
+
+
 @judge("every outcome can be learned")
 def every_outcome_is_known(history: History, seen: Seen) -> Iterator[str]:  # noqa: ARG001  # one signature for all
     for posted in history.posted:
@@ -55,6 +64,12 @@ def nothing_good_is_refused(history: History, seen: Seen) -> Iterator[str]:  # n
     for posted in history.posted:
         if posted.outcome == "refused":
             yield f"key {posted.key} was refused: {posted.refusal}"
+
+
+@judge("no caller is answered 500")
+def nobody_is_answered_500(history: History, seen: Seen) -> Iterator[str]:  # noqa: ARG001
+    """An outage is a 503, a bad request a 4xx: whatever a caller or a fault does, nothing takes us by surprise."""
+    yield from (f"{what}, {times} times" for what, times in history.statuses.items() if what.endswith(" 500"))
 
 
 @judge("callers see what they were told")

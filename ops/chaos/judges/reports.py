@@ -8,6 +8,7 @@ from datetime import datetime
 from ops.chaos.history import Asked, History
 from ops.chaos.judges import judge
 from ops.chaos.observe import Seen
+from ops.chaos.tenants import total_of
 
 
 @judge("reports are whole and right")
@@ -29,6 +30,32 @@ def reports_are_right(history: History, seen: Seen) -> Iterator[str]:
             )
         elif state != "dead":
             yield f"report {asked.report_id} was promised, and is {state or 'not there'}"
+
+
+#: What an order may have been before it was what it is.
+_BEFORE = {
+    "confirmed": {"accepted", "failed"},
+    "rejected": {"accepted", "failed"},
+    "completed": {"accepted", "failed", "confirmed"},
+    "cancelled": {"accepted", "failed", "confirmed"},
+    "failed": {"accepted"},
+}
+
+
+@judge("reports are whole and right")
+def rows_tell_the_truth(history: History, seen: Seen) -> Iterator[str]:
+    """Each row names the customer, says what the order costs, and what it was on the way to what it is."""
+    wanted = {posted.order_id: posted for posted in history.accepted()}
+    status = {str(order.id): order.status for order in seen.orders}
+    for asked in history.reports:
+        for order_id, (_, told, _, email, currency, total) in zip(asked.order_ids or (), asked.cells, strict=False):
+            posted, now = wanted.get(order_id), status.get(order_id, "")
+            if posted is None:
+                continue
+            if (email, currency, total) != (posted.email, "USD", f"{total_of(posted):.2f}"):
+                yield f"report {asked.report_id} has {email} and {total} {currency} for order {order_id}"
+            if told != now and told not in _BEFORE.get(now, ()):
+                yield f"report {asked.report_id} has {told} for order {order_id}, which is {now}"
 
 
 def _wrong(asked: Asked, orders: list[tuple[datetime, str]], accepted_at: dict[str, float]) -> Iterator[str]:

@@ -43,6 +43,16 @@ def orders_hold_what_they_asked_for(history: History, seen: Seen) -> Iterator[st
             yield f"order {order.id} is rejected and took {lines}"
 
 
+@judge("what is there is sold")
+def nothing_is_refused_for_want_of_plenty(history: History, seen: Seen) -> Iterator[str]:
+    """An order is rejected only where one of its SKUs may run out."""
+    status = {str(order.id): order.status for order in seen.orders}
+    for posted in history.accepted():
+        runs_out = set(posted.lines) & set(posted.tenant.scarce)
+        if status.get(posted.order_id) == "rejected" and not runs_out:
+            yield f"order {posted.order_id} is rejected, and there is plenty of {', '.join(posted.lines)}"
+
+
 @judge("stock is never below nothing")
 def stock_is_never_negative(history: History, seen: Seen) -> Iterator[str]:  # noqa: ARG001
     """At no moment of the ledger was more reserved than there was, or less than nothing.

@@ -9,7 +9,7 @@ from sqlalchemy import Row
 from standardwebhooks import Webhook
 
 from ops.chaos.history import Endpoint, History
-from ops.chaos.judges import JUMP, judge
+from ops.chaos.judges import judge, leeway
 from ops.chaos.observe import Seen
 from ops.chaos.outside import Delivery
 
@@ -20,11 +20,11 @@ _LONGEST_TRANSACTION_S = 30.0
 
 
 @judge("webhooks arrive")
-def webhooks_arrive(history: History, seen: Seen) -> Iterator[str]:  # noqa: ARG001
+def webhooks_arrive(history: History, seen: Seen) -> Iterator[str]:
     """Each event reaches each subscriber at least once, or its job is dead for all to see."""
     arrived = {(delivery.path, event_of(delivery)) for delivery in seen.deliveries}
     jobs = {(str(job.event_id), job.endpoint_id): job for job in seen.jobs if job.kind == "webhook.deliver"}
-    for event, endpoint in wanted(seen):
+    for event, endpoint in wanted(history, seen):
         job = jobs.get((str(event.id), endpoint.id))
         if job is None:
             yield f"{event.type} {event.id} has no delivery to {endpoint.path}"
@@ -32,25 +32,28 @@ def webhooks_arrive(history: History, seen: Seen) -> Iterator[str]:  # noqa: ARG
             yield f"{event.type} {event.id} was delivered to {endpoint.path}, they say, and never arrived"
 
 
-def wanted(seen: Seen) -> Iterator[tuple[Row[Any], Endpoint]]:
-    """Each event with each subscriber of its tenant that surely stood when it was published."""
+def wanted(history: History, seen: Seen) -> Iterator[tuple[Row[Any], Endpoint]]:
+    """Each event with each subscriber of its tenant that asked for it, and surely stood when it was published."""
     standing: dict[str, list[Endpoint]] = {}
+    roughly_s = leeway(history).total_seconds()
     for endpoint in seen.endpoints:
         if endpoint.id:
             standing.setdefault(endpoint.tenant.id, []).append(endpoint)
     for event in seen.events_published:
         at = event.occurred_at.timestamp()
         for endpoint in standing.get(str(event.tenant_id), []):
-            if endpoint.since + JUMP.total_seconds() < at < endpoint.ending - _LONGEST_TRANSACTION_S:
+            stands = endpoint.since + roughly_s < at < endpoint.ending - _LONGEST_TRANSACTION_S
+            if stands and endpoint.hears_of(event.type):
                 yield event, endpoint
 
 
 @judge("who left hears nothing new")
-def the_deleted_hear_nothing_new(history: History, seen: Seen) -> Iterator[str]:  # noqa: ARG001
+def the_deleted_hear_nothing_new(history: History, seen: Seen) -> Iterator[str]:
+    roughly_s = leeway(history).total_seconds()
     gone = {endpoint.path: endpoint.gone for endpoint in seen.endpoints}
     happened = {str(event.id): event.occurred_at.timestamp() for event in seen.events_published}
     for delivery in seen.deliveries:
-        if happened.get(event_of(delivery), 0.0) > gone.get(delivery.path, float("inf")) + JUMP.total_seconds():
+        if happened.get(event_of(delivery), 0.0) > gone.get(delivery.path, float("inf")) + roughly_s:
             yield f"{delivery.path} was told of {event_of(delivery)}, which happened after it was deleted"
 
 

@@ -113,6 +113,19 @@ def outage_is_a_202() -> None:
     replace(Ingress, "_store", store_or_hope)
 
 
+@mutant("no caller is answered 500", faults=["sessions-ended", "postgresql-kill9"])
+def outage_is_a_500() -> None:
+    """That the database does not answer takes the API by surprise."""
+    envelope = imported("api.envelope")
+    classify = envelope.classify
+
+    def classify_surprised(*what: Any) -> Any:
+        failure = classify(*what)
+        return msgspec.structs.replace(failure, status=500) if failure.status == 503 else failure
+
+    replace(envelope, "classify", classify_surprised)
+
+
 @mutant("callers see what they were told")
 def any_tenant_reads() -> None:
     """An order is read by its id alone, whoever asks."""

@@ -6,12 +6,27 @@ from typing import Any
 from sqlalchemy import Connection, text
 
 from domain.inventory import reservations, stock
+from domain.inventory.allocation_rules import Allocation, Demand, allocate
 from domain.inventory.stock import Movement
 from domain.jobs.outbox import columns
-from ops.chaos.mutants.graft import mutant, replace, rewrite
+from ops.chaos.mutants.graft import imported, mutant, replace, rewrite
+from workers.context import BundleJob
 
 _READ = text("SELECT on_hand, reserved FROM stock WHERE tenant_id = :tenant_id AND sku = :sku")
 _WRITE = text("UPDATE stock SET on_hand = :on_hand, reserved = :reserved WHERE tenant_id = :tenant_id AND sku = :sku")
+
+
+@mutant("what is there is sold")
+def shelves_seem_empty() -> None:
+    """Every third order of a bundle finds nothing, whatever there is."""
+
+    def allocate_to_some(free: Any, demands: Sequence[Demand]) -> list[Allocation]:
+        made = allocate(free, demands)
+        for place in range(2, len(made), 3):
+            made[place] = Allocation(made[place].order_id, next(iter(demands[place].wanted))[1])
+        return made
+
+    replace(reservations, "allocate", allocate_to_some)
 
 
 @mutant("stock is conserved")
@@ -53,3 +68,16 @@ def part_of_an_order_is_taken() -> None:
         take(tx, [type(one)(one.order_id, dict(list(one.wanted.items())[:1])) for one in served], job_of)
 
     replace(reservations, "_take", take_the_first)
+
+
+@mutant("who asked for an end has it", faults=["relays-stop", "workers-die"])
+def overtaking_cancel_is_forgotten() -> None:
+    """A cancel that overtakes the reservation counts as done, and the order is confirmed after it."""
+
+    def conclude(mate: BundleJob[Any], result: dict[str, Any] | None) -> None:
+        if result is None:
+            mate.fail("there is no such order")
+        else:
+            mate.succeed(result)
+
+    replace(imported("workers.handlers.inventory"), "_conclude", conclude)
