@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 from uuid import UUID
 
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import Engine, event
 
 from domain.database import connect
 from domain.ids import new_id
@@ -16,7 +16,7 @@ from domain.jobs.kind import JobArgs
 from domain.jobs.rescue import Mended, mend_unheld, recount_lanes, reopen_lost_lanes, take_over_expired
 from domain.jobs.retry_policy import Errored, Succeeded
 from domain.lanes.lanes import open_lane
-from domain.webhooks.deletion import delete_endpoint
+from domain.webhooks.deletion import delete_endpoint, deleted_endpoints
 from domain.webhooks.endpoints import create_endpoint
 from tests.integration.builders import (  # noqa: F401  # in place of conftest's
     SECRET_KEY,
@@ -299,6 +299,29 @@ def test_a_delivery_that_fails_after_its_endpoint_was_deleted_does_not_wait_for_
         assert reopen_lost_lanes(tx) == 1
         assert reopen_lost_lanes(tx) == 0
     # Then it is rung, and its next attempt will find that the endpoint is gone
+    assert rung(engine) == [job.id]
+
+
+def test_a_delivery_that_fails_while_its_endpoint_is_deleted_does_not_wait_for_ever(
+    engine: Engine, tenant_id: UUID
+) -> None:
+    # Given a delivery that comes back when the owner's transaction has looked for what waits, and is not over yet
+    with engine.begin() as tx:
+        endpoint, _ = create_endpoint(tx, SECRET_KEY, tenant_id, "https://a.example/", ["*"], None)
+    lane = f"endpoint:{endpoint.id}"
+    job = running(engine, tenant_id, DeliverWebhook(endpoint.id, new_id()), lane=lane)
+
+    def come_back(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        if "ORDER BY job_id FOR UPDATE" in statement:
+            assert ended(engine, job, Errored("DeliveryFailed", "HTTP 500"))
+
+    with engine.begin() as tx:
+        event.listen(tx, "after_cursor_execute", come_back)
+        delete_endpoint(tx, tenant_id, endpoint.id)
+    # Then nothing is left for retention to end, within the hour, and it is rung as others are
+    with engine.begin() as tx:
+        assert deleted_endpoints(tx) == []
+        reopen_lost_lanes(tx)
     assert rung(engine) == [job.id]
 
 
