@@ -2,8 +2,8 @@
 
 import random
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from ops.chaos.plan import Choice, plan_of
 from ops.chaos.rest import Rest, settle
 from ops.chaos.rivals import EVERY_S, Rivals
 from ops.chaos.strikes import Say, strike_all
-from ops.chaos.system import System, system
+from ops.chaos.system import ChaosFailed, System, system
 from ops.chaos.tenants import settle_in
 from ops.chaos.verdict import Verdict, per_second, share_of_5xx
 
@@ -33,13 +33,14 @@ _ENDED = text("SELECT extract(epoch FROM finished_at) FROM jobs WHERE finished_a
 def run(
     seed: int, seconds: float, faults: Sequence[Fault], say: Say, mutant: str = "", logs: Path | None = None
 ) -> Verdict:
-    """One run. Where a promise was broken, what all processes said is kept in `logs`.
+    """One run. Where a promise was broken, or it could not be carried out, what all processes said is kept in `logs`.
 
     Raises ChaosFailed when the run could not be carried out.
     """
     with_standby = has_standby(seed, faults)
     faults = [one for one in faults if with_standby or not one.needs_standby]
-    with system(seed, mutant, standby=with_standby) as running:
+    keep = None if logs is None else logs / f"seed-{seed}"
+    with system(seed, mutant, standby=with_standby) as running, _kept_when_void(running, keep):
         history = History()
         ports, dice = list(running.ports.values()), random.Random(seed)  # noqa: S311  # faults, not secrets
         client = Client(ports, dice, history)
@@ -58,8 +59,8 @@ def run(
         say("healed")
         rest = settle(running, client, history, operator, lasting)
         ended_per_s = per_second([at - began_at for at in _ended_at(running)])
-        if rest.findings and logs is not None:
-            running.keep_logs(logs / f"seed-{seed}")
+        if rest.findings and keep is not None:
+            running.keep_logs(keep)
     return Verdict(
         seed=seed,
         mutant=mutant,
@@ -69,6 +70,16 @@ def run(
         ended_per_s=ended_per_s,
         **_shown(history, rest, began),
     )
+
+
+@contextmanager
+def _kept_when_void(running: System, folder: Path | None) -> Iterator[None]:
+    try:
+        yield
+    except ChaosFailed:
+        if folder is not None:
+            running.keep_logs(folder)
+        raise
 
 
 def _shown(history: History, rest: Rest, began: float) -> dict[str, Any]:

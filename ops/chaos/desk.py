@@ -22,8 +22,11 @@ from ops.cli.output import ExitCode
 
 #: Longer than a command may wait for PostgreSQL: for a connection, a lock, and a standby that is on its way.
 WITHIN_S = 20.0
+#: Longer than it takes to load all of the command line on a machine that does much else.
+STARTED_WITHIN_S = 90.0
 #: How `ops.chaos.process` is asked for one.
 DESK = "desk"
+_READY = "ready"
 #: Nothing of it was done, and the command says why.
 _REFUSALS = {ExitCode.NOT_FOUND, ExitCode.REFUSED}
 
@@ -71,17 +74,21 @@ class Desk:
 
     def _exchange(self, line: bytes) -> bytes | None:
         if self._process is None:
-            command = [sys.executable, "-P", "-m", "ops.chaos.process", DESK]
-            pipe, silence = subprocess.PIPE, subprocess.DEVNULL
-            environ = {**self._environ, NAME: DESK}
-            self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=silence, env=environ)
-        if self._process.stdin is None or self._process.stdout is None:
+            self._process = self._spawn()
+            # It says when commands may be typed: what it takes to start is no command's time.
+            if _heard(self._process, STARTED_WITHIN_S) is None:
+                return None
+        if self._process.stdin is None:
             return None
         with contextlib.suppress(BrokenPipeError):
             self._process.stdin.write(line)
             self._process.stdin.flush()
-        heard, _, _ = select.select([self._process.stdout], [], [], self._within_s)
-        return (self._process.stdout.readline() or None) if heard else None
+        return _heard(self._process, self._within_s)
+
+    def _spawn(self) -> "subprocess.Popen[bytes]":
+        command = [sys.executable, "-P", "-m", "ops.chaos.process", DESK]
+        pipe, silence = subprocess.PIPE, subprocess.DEVNULL
+        return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=silence, env={**self._environ, NAME: DESK})
 
     def close(self) -> None:
         with self._lock:
@@ -94,13 +101,21 @@ class Desk:
             self._process = None
 
 
+def _heard(process: "subprocess.Popen[bytes]", within_s: float) -> bytes | None:
+    """Its next line; None when there was none in time, or will be none."""
+    if process.stdout is None:
+        return None
+    heard, _, _ = select.select([process.stdout], [], [], within_s)
+    return (process.stdout.readline() or None) if heard else None
+
+
 def serve() -> None:
     """Commands from stdin, a line each, until there are no more."""
     answers = sys.stdout
+    print(_READY, flush=True)
     for line in sys.stdin.buffer:
         ended = _run(msgspec.json.decode(line, type=Typed))
-        answers.write(msgspec.json.encode(ended).decode() + "\n")
-        answers.flush()
+        print(msgspec.json.encode(ended).decode(), file=answers, flush=True)
 
 
 def _run(typed: Typed) -> Ended:

@@ -20,7 +20,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from domain.jobs.dead_letters import DeadLetterFilter, find_dead_letters
 from domain.stretch import Stretch
 from ops.chaos.clients import PATIENCE_S, Client
-from ops.chaos.desk import WITHIN_S, Desk
+from ops.chaos.desk import STARTED_WITHIN_S, WITHIN_S, Desk
 from ops.chaos.history import Done, History, Pause, Posted, Tenant
 from ops.chaos.kinds import Deed, Hang
 from ops.chaos.system import ChaosFailed, System
@@ -28,8 +28,8 @@ from ops.chaos.system import ChaosFailed, System
 NAME = "chaos"
 _EVERY_S = (0.3, 1.2)
 _HOLD_EVERY_S, _PAUSE_S = 10.0, 3.0
-#: Several times what one command may take.
-_RESUMED_WITHIN_S = 90.0
+#: Several times what one command may take, and a desk that has to be opened first.
+_RESUMED_WITHIN_S = 180.0
 #: In their turn: those come first that always have something to do.
 _QUEUES = ("inventory", "email", "webhooks", "reports")
 #: What kills workers each time anew is replayed seldom, or nothing else gets done.
@@ -63,7 +63,7 @@ class Operator:
 
     def stop(self) -> None:
         self._stopping.set()
-        self._thread.join(WITHIN_S + 20)
+        self._thread.join(STARTED_WITHIN_S + WITHIN_S + 20)
         until = time.monotonic() + _RESUMED_WITHIN_S
         while self._held and time.monotonic() < until:
             for queue in list(self._held):

@@ -1,7 +1,7 @@
 """What must have taken place at least once, or a run has proved nothing about it: each event, and how it is counted.
 
 Counted from what can be seen outside: rows at the end, the processes' own log, what callers and the outside world met.
-The letters S1 to S20 are those of docs/reliability.md.
+The letters S1 to S20 are those of docs/chaos.md.
 """
 
 from collections import Counter

@@ -160,13 +160,15 @@ class System:
 
     def wait(self, condition: Callable[[], bool], otherwise: str, limit_s: float, every_s: float = 0.1) -> float:
         """Returns the seconds it took. Raises ChaosFailed when the time is up. An outage while asking is no answer."""
-        began = time.monotonic()
+        began, last = time.monotonic(), ""
         while True:
-            with suppress(Exception):
+            try:
                 if condition():
                     return time.monotonic() - began
+            except Exception as error:  # noqa: BLE001  # told when the time is up
+                last = f": {error}"
             if time.monotonic() - began > limit_s:
-                raise ChaosFailed(f"{otherwise} within {limit_s:g} s")
+                raise ChaosFailed(f"{otherwise} within {limit_s:g} s{last}")
             time.sleep(every_s)
 
 

@@ -28,7 +28,7 @@ Mutant = Annotated[
 ]
 JsonFile = Annotated[Path | None, typer.Option("--json", help="Write the verdicts here.", show_default=False)]
 Chart = Annotated[Path | None, typer.Option(help="Draw faults and throughput into this SVG file.", show_default=False)]
-Logs = Annotated[Path | None, typer.Option(help="Keep what was said in runs that broke a promise.", show_default=False)]
+Logs = Annotated[Path | None, typer.Option(help="Keep what was said in runs that failed.", show_default=False)]
 AtOnce = Annotated[int, typer.Option(min=1, max=16, help="So many runs beside each other.")]
 #: In place of the name of a mutant: the kill table.
 EVERY_MUTANT = "all"

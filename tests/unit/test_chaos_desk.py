@@ -40,6 +40,15 @@ def test_a_desk_that_has_gone_is_silence_and_then_there_is_another(desk: Desk) -
     assert desk.type("--version").done == "ok"
 
 
+def test_a_desk_that_is_slow_to_start_is_no_silence(tmp_path: Path) -> None:
+    # Given commands that may take less time than it takes to load them
+    desk = Desk({**os.environ, FOLDER: str(tmp_path), "DATABASE_URL": NOBODY}, within_s=0.7)
+    try:
+        assert desk.type("no-such-command").code == ExitCode.USAGE
+    finally:
+        desk.close()
+
+
 def test_a_refusal_is_no_success_and_what_broke_is_neither() -> None:
     codes = {ExitCode.OK: "ok", ExitCode.REFUSED: "fail", ExitCode.NOT_FOUND: "fail", ExitCode.ERROR: "unknown"}
     assert {code: Ended(code).done for code in codes} == codes

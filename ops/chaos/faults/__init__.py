@@ -2,7 +2,7 @@
 
 Each is a generator: before its `yield` it does harm, after it heals. What it touches says which faults exclude each
 other. A fault counts as fired when it saw itself take effect; one that cannot see that counts what it did. Numbers
-are those of the fault list in docs/reliability.md.
+are those of the fault list in docs/chaos.md.
 """
 
 import random

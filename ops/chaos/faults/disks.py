@@ -15,7 +15,7 @@ from ops.chaos.faults import Scene, fault
 from ops.chaos.shim import EVERY_ONE, Control, take_back
 from ops.embedded.postgresql import Postgresql, processes_of
 
-_UP_WITHIN_S = 60.0
+_UP_WITHIN_S = 120.0
 #: So long do commits gather behind a sync that does not come to an end before the power goes.
 _LAST_SYNC_S = 0.05
 

@@ -1,6 +1,6 @@
 """The judges: each holds one promise against what callers were told and what is there at the end.
 
-The promises are those of docs/reliability.md. Judges are pure, and linear in what they were given. What they take for
+The promises are those of docs/chaos.md. Judges are pure, and linear in what they were given. What they take for
 an excuse is what the harness itself did or saw, and never the product's own word.
 """
 
