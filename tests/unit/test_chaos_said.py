@@ -61,6 +61,6 @@ def test_only_the_relay_that_rang_last_died_leading(said: Said) -> None:
 
 
 def test_the_page_names_every_event_that_must_have_taken_place() -> None:
-    page = (Path(__file__).parents[2] / "docs" / "reliability.md").read_text()
+    page = (Path(__file__).parents[2] / "docs" / "chaos.md").read_text()
     assert [one.name for one in SOMETIMES if f"| {one.name} | {one.id or '-'} |\n" not in page] == []
     assert len({one.name for one in SOMETIMES}) == len(SOMETIMES)

@@ -19,6 +19,7 @@ import pytest
 from prometheus_client import Counter, Gauge, Histogram
 from typer.main import get_command
 
+import ops.chaos.checker  # declares the judges
 import ops.telemetry
 from api.envelope import CODES
 from domain.event_types import EVENT_TYPES
@@ -28,6 +29,8 @@ from domain.tenants.permission_rules import PERMISSIONS, ROLES, SCOPES
 from domain.webhooks.cloud_event import encode_event
 from domain.webhooks.signature_rules import message_id, secret_bytes, signed_headers
 from ops.chaos.catalogue import every_fault
+from ops.chaos.judges import JUDGES
+from ops.chaos.mutants import MUTANTS
 from ops.cli import app
 
 ROOT = Path(__file__).parents[2]
@@ -51,7 +54,7 @@ def blocks(text: str, language: str) -> list[str]:
 
 def rows(text: str, first: str) -> list[list[str]]:
     """The cells of the table whose head begins with the column `first`."""
-    table = re.search(rf"^\| {re.escape(first)} \|.*\n\|[-|]+\n((?:\|.*\n)+)", text, re.MULTILINE)
+    table = re.search(rf"^\| {re.escape(first)} \|.*\n\|[-:|]+\n((?:\|.*\n)+)", text, re.MULTILINE)
     assert table, f"no table of {first}"
     return [[cell.strip() for cell in row.strip("|").split(" | ")] for row in table[1].splitlines()]
 
@@ -70,7 +73,28 @@ def test_decisions_are_numbered_without_gaps() -> None:
 
 def test_every_fault_of_chaos_is_there_with_what_it_does() -> None:
     expected = [[one.id, f"`{one.name}`", one.summary] for one in every_fault().values()]
-    assert rows(page("reliability.md"), "number") == expected
+    assert rows(page("chaos.md"), "number") == expected
+
+
+def test_every_promise_that_is_judged_is_there() -> None:
+    assert {cells[0] for cells in rows(page("chaos.md"), "promise")} == {
+        *(promise for promise, _ in JUDGES),
+        "liveness",
+    }
+
+
+def test_every_mutant_is_there_with_what_is_wrong_and_a_promise_that_it_breaks() -> None:
+    shown = rows(page("mutants.md"), "mutant")
+    expected = sorted((f"`{one.name}`", one.summary) for one in MUTANTS.values())
+    assert sorted((name, summary) for name, summary, *_ in shown) == expected
+    assert [name for name, _, _, fell in shown if fell not in MUTANTS[name.strip("`")].breaks] == []
+
+
+def test_the_promises_that_no_mutant_breaks_are_named() -> None:
+    broken = {promise for one in MUTANTS.values() for promise in one.breaks}
+    sentence = page("mutants.md").split("No mutant breaks these")[1].split(".")[0]
+    told = {re.sub(r"\s+", " ", name) for name in re.findall(r'"([^"]+)"', sentence)}
+    assert told == {promise for promise, _ in JUDGES} - broken
 
 
 def test_the_codes_of_errors_are_all_there() -> None:

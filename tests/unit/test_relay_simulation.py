@@ -2,7 +2,7 @@
 
 The pure parts are the product's: `FlowRinger` with its memory, windows and limits, bundles, and the decision about each
 ending. Around them stands a model of what they talk to, which loses bells, relays and workers as told. Its sibling over
-real SQL is tests/integration/simulation; docs/reliability.md tells how to let both look further.
+real SQL is tests/integration/simulation; docs/chaos.md tells how to let both look further.
 """
 
 import os

@@ -2,7 +2,7 @@
 
 Here and not beside the unit tests, because what is on trial is SQL under concurrency; the pure parts have theirs in
 tests/unit/test_relay_simulation.py. The state machine shrinks what it finds to a few steps; the dice drive hundreds of
-jobs at a time. Both look further when told so: see docs/reliability.md.
+jobs at a time. Both look further when told so: see docs/chaos.md.
 """
 
 import os
