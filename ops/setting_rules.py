@@ -38,8 +38,11 @@ def _is_readable(url: str) -> bool:
 
 
 def _database(url: str) -> str:
-    """SQLAlchemy, and only it, takes a password to end at the first @."""
-    return _POSTGRES(url) or (_UNREADABLE if url.count("@") > 1 or "#" in url else "")
+    """SQLAlchemy, and only it, takes a password to end at the first @. A name may have one: `me@server`."""
+    if why := _POSTGRES(url):
+        return why
+    _, _, password = urlsplit(url).netloc.rpartition("@")[0].partition(":")
+    return _UNREADABLE if "@" in password or "#" in url else ""
 
 
 def _reports(url: str) -> str:

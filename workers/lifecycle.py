@@ -131,6 +131,7 @@ class HealthServer(ThreadingHTTPServer):
     daemon_threads = True
 
     def __init__(self, address: tuple[str, int], checks: Callable[[], dict[str, str]]) -> None:
+        self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
         super().__init__(address, HealthHandler)
         self.checks = checks
 

@@ -80,7 +80,7 @@ class Scheduler:
 
 
 def _tell(fired: Fired) -> None:
-    if fired.trouble:
+    if fired.trouble is not None:
         logger.error("schedule.paused", schedule=fired.name, error=fired.trouble)
     elif fired.job_ids:
         logger.info("schedule.fired", schedule=fired.name, jobs=len(fired.job_ids), job_id=str(fired.job_ids[-1]))

@@ -15,9 +15,8 @@ from domain.jobs.fingerprint_rules import fingerprint
 from domain.jobs.partitions import within
 from domain.jobs.retry_policy import DeadlineExceeded, Decision, Ending, Errored, Snoozed, Succeeded
 from domain.jobs.state_machine import JobState
+from domain.plain_text import storable
 from domain.stored_json import stored_json
-
-_TEXT_LIMIT = 4_000
 
 
 class Finish(msgspec.Struct, frozen=True):
@@ -88,9 +87,9 @@ def finish_of(job: ClaimedJob, ending: Ending, decision: Decision, detail: objec
         attempt_returned=decision.attempt_returned,
         cause=decision.cause,
         result=_json(ending.result, "the result") if isinstance(ending, Succeeded) else None,
-        error=_json({"class": error.error_class, "message": _clean(error.message)}, "the error") if error else None,
+        error=_json({"class": error.error_class, "message": storable(error.message)}, "the error") if error else None,
         error_class=error.error_class if error else None,
-        error_message=_clean(error.message) if error else None,
+        error_message=storable(error.message) if error else None,
         fingerprint=fingerprint(job.kind, error.error_class, error.message, error.traceback) if error else None,
         detail=_json(_detail(error, detail), "the detail"),
     )
@@ -111,13 +110,7 @@ def _error_of(ending: Ending) -> Errored | None:
 def _detail(error: Errored | None, detail: object) -> object:
     if error is None or not error.traceback:
         return detail
-    return {"traceback": _clean(error.traceback), **(detail if isinstance(detail, dict) else {})}
-
-
-def _clean(text_: str) -> str:
-    # PostgreSQL's text refuses U+0000, UTF-8 a lone surrogate (undecodable file names carry them), and a giant message
-    # helps nobody. The end of a traceback says most.
-    return text_.replace("\x00", "").encode(errors="replace").decode()[-_TEXT_LIMIT:]
+    return {"traceback": storable(error.traceback), **(detail if isinstance(detail, dict) else {})}
 
 
 def _json(value: object, what: str) -> str | None:

@@ -10,6 +10,7 @@ from typing import Protocol
 import msgspec
 
 from domain.jobs.state_machine import JobState
+from domain.plain_text import said_by
 
 #: A job that takes its worker down this often is dead: it would take down the next one too.
 MAX_CRASHES = 3
@@ -213,20 +214,12 @@ def ending_of(error: BaseException, traceback: str) -> Ending:
     """How an attempt ended, read from what its handler raised. DependencyDown's lane is the executor's to park."""
     match error:
         case Snooze(seconds=seconds):
-            return Snoozed(seconds, _words_of(error))
+            return Snoozed(seconds, said_by(error))
         case DependencyDown():
-            return Snoozed(1.0, _words_of(error))
+            return Snoozed(1.0, said_by(error))
         case RetryLater(after_s=after_s):
-            return Errored(type(error.__cause__ or error).__name__, _words_of(error), retry_after_s=after_s)
+            return Errored(type(error.__cause__ or error).__name__, said_by(error), retry_after_s=after_s)
         case PermanentFailure():
-            return Errored("PermanentFailure", _words_of(error), traceback, permanent=True)
+            return Errored("PermanentFailure", said_by(error), traceback, permanent=True)
         case _:
-            return Errored(type(error).__name__, _words_of(error), traceback)
-
-
-def _words_of(error: BaseException) -> str:
-    """What it says of itself, or nothing: a foreign class may fail at that too."""
-    try:
-        return str(error)
-    except Exception:  # noqa: BLE001  # whatever it raises, there are no words
-        return ""
+            return Errored(type(error).__name__, said_by(error), traceback)

@@ -19,6 +19,7 @@ from domain.audit import record_act
 from domain.errors import DuplicateResource, NotFound, ScheduleInvalid, Violation
 from domain.jobs.kind import KINDS, UnknownJobKind, find_kind
 from domain.jobs.outbox import NewJob, enqueue, new_job
+from domain.plain_text import said_by, storable
 from domain.schedules.schedule_plan import PlannedSchedule, args_at
 from domain.schedules.schedule_rules import Calendar, CatchUp, UnreadableCalendar, firing_of, read_calendar
 from domain.tables.schedules import schedules
@@ -90,8 +91,9 @@ def _job_of(row: Row[Any], tick: datetime) -> NewJob:
         return new_job(args_at(find_kind(row.kind), row.args, tick), tenant_id=row.tenant_id)
     except UnknownJobKind as error:
         raise ScheduleInvalid(violations=[Violation("kind", f"this version knows no kind {row.kind}")]) from error
-    except Exception as error:  # a payload's own check may raise what it likes: it is this schedule's fault alone
-        raise ScheduleInvalid(violations=[Violation("args", str(error))]) from error
+    except (Exception, SystemExit) as error:  # a payload's own check may raise what it likes: this schedule's fault
+        why = storable(said_by(error)) or type(error).__name__
+        raise ScheduleInvalid(violations=[Violation("args", why)]) from error
 
 
 def _change(tx: Connection, name: str, **values: object) -> None:

@@ -58,10 +58,19 @@ def tally_kind() -> Iterator[None]:
             tick: datetime
 
             def __post_init__(self) -> None:
-                if self.shop == "gone":
-                    raise KeyError(self.shop)
+                if error := UNFORESEEN.get(self.shop):
+                    raise error
 
         yield
+
+
+#: What the check of the payload may raise, by shop.
+UNFORESEEN: dict[str, BaseException] = {
+    "gone": KeyError("gone"),
+    "wordless": AssertionError(),
+    "hostile": OSError("no \x00 shop \udce9"),
+    "leaving": SystemExit(3),
+}
 
 
 @pytest.fixture
@@ -294,7 +303,7 @@ def test_a_name_is_taken_once(engine: Engine, tenant_id: UUID) -> None:
     [
         "args = '{}'",
         "time_zone = 'Europe/Atlantis'",
-        """args = '{"shop": "gone"}'""",
+        *(f"""args = '{{"shop": "{shop}"}}'""" for shop in UNFORESEEN),
     ],
 )
 def test_a_schedule_that_cannot_be_read_any_more_is_paused_with_the_reason(
@@ -306,7 +315,7 @@ def test_a_schedule_that_cannot_be_read_any_more_is_paused_with_the_reason(
 
     fired = {one.name: one for one in fire(engine, first)}
 
-    assert fired["broken"].trouble == schedule(engine, "broken").paused_reason
+    assert fired["broken"].trouble == schedule(engine, "broken").paused_reason != ""
     assert len(fired["whole"].job_ids) == 1
     assert ("scheduler", "schedule.paused") in acts(engine)
     assert [one.name for one in fire(engine, first + MINUTE)] == ["whole"]

@@ -1,7 +1,14 @@
 """The frame of a process: whatever ends it against its will is said; a thread that is lost takes the rest with it."""
 
+import http.client
 import subprocess
 import sys
+import threading
+from contextlib import closing
+
+import pytest
+
+from workers.lifecycle import HealthServer
 
 FRAME = """
 import base64, threading, time
@@ -41,3 +48,12 @@ def ended_with_one(script: str) -> str:
     )
     assert process.returncode == 1, process.stderr
     return process.stdout
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_health_is_told_at_an_address_of_either_sort(host: str) -> None:
+    with HealthServer((host, 0), lambda: {"postgresql": "ok"}) as server:
+        threading.Thread(target=server.handle_request, daemon=True).start()
+        with closing(http.client.HTTPConnection(host, server.server_address[1], timeout=10)) as caller:
+            caller.request("GET", "/readyz")
+            assert caller.getresponse().status == 200

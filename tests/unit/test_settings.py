@@ -185,6 +185,7 @@ def test_a_password_that_its_reader_would_take_for_something_else_is_refused_and
         "postgresql://longshore:hun%40t%2Fer@[::1]:5432/longshore?sslmode=verify-full",
         "postgresql:///longshore?host=/run/postgresql",
         "postgresql://longshore@%2Frun%2Fpostgresql/longshore",
+        "postgresql://longshore@server:x@server.example/longshore",
         "postgresql://longshore:x@one.example,two.example:5432/longshore?target_session_attrs=read-write",
         "postgresql://longshore:x@/longshore?host=one.example:5432&host=two.example:5433",
     ],
