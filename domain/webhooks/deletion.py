@@ -1,7 +1,8 @@
 """Deleting an endpoint: gone for its owner at once, whatever hangs on it.
 
 Where that is little, it goes in the same transaction. Else the endpoint subscribes to nothing from then on, which marks
-it as deleted, its lane is closed, and retention takes the rest away in steps: no publisher waits for long.
+it as deleted, and retention takes the rest away in steps: no publisher waits for long. Its lane is closed only where
+much waits in it: a delivery that comes back runs, finds no endpoint, and ends.
 """
 
 from collections.abc import Collection, Sequence
@@ -38,12 +39,16 @@ _CANCEL = """
     """
 # What was under way may have come back since the others were locked, and be no more than there is room for. Whoever
 # runs it finds no endpoint.
-_MUCH_IS_LEFT = text(
+_MUCH_WAITS = text(
     """
-    SELECT (SELECT count(*) FROM (SELECT FROM outbox
-             WHERE lane = :lane AND tenant_id = :tenant_id LIMIT :room + 1) AS o) > :room
-        OR (SELECT count(*) FROM (SELECT FROM webhook_deliveries
-             WHERE tenant_id = :tenant_id AND endpoint_id = :endpoint_id LIMIT :limit + 1) AS d) > :limit
+    SELECT count(*) > :room FROM (SELECT FROM outbox
+     WHERE lane = :lane AND tenant_id = :tenant_id LIMIT :room + 1) AS o
+    """
+)
+_MUCH_IS_PAST = text(
+    """
+    SELECT count(*) > :limit FROM (SELECT FROM webhook_deliveries
+     WHERE tenant_id = :tenant_id AND endpoint_id = :endpoint_id LIMIT :limit + 1) AS d
     """
 )
 _FORGET_SOME = text(
@@ -69,7 +74,6 @@ def delete_endpoint(tx: Connection, tenant_id: UUID, endpoint_id: UUID, seen: Co
     check_version("The webhook endpoint", row.version, seen)
     if not _ended(tx, tenant_id, endpoint_id, LITTLE):
         tx.execute(update(webhook_endpoints).where(it).values(event_types=[], secrets=[], version=c.version + 1))
-        disable_lane(tx, endpoint_lane(endpoint_id))
 
 
 def deleted_endpoints(tx: Connection) -> Sequence[tuple[UUID, UUID]]:
@@ -89,9 +93,12 @@ def _ended(tx: Connection, tenant_id: UUID, endpoint_id: UUID, limit: int) -> bo
     bounds = {"lane": lane, "tenant_id": tenant_id, "endpoint_id": endpoint_id, "limit": limit, "room": FULL_ROOM}
     if ids := tx.execute(_LOCK_SOME, bounds).scalars().all():
         tx.execute(within(_CANCEL, ids), {"ids": uuid_array(ids), "tenant_id": tenant_id})
-    if tx.execute(_MUCH_IS_LEFT, bounds).scalar():
+    if tx.execute(_MUCH_WAITS, bounds).scalar():
+        disable_lane(tx, lane)
         return False
-    drop_lane(tx, lane)
+    drop_lane(tx, lane)  # for what comes back yet, the rescuer opens it again
+    if tx.execute(_MUCH_IS_PAST, bounds).scalar():
+        return False
     tx.execute(delete(webhook_endpoints).where(_is(tenant_id, endpoint_id)))
     return True
 

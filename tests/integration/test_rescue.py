@@ -16,8 +16,8 @@ from domain.jobs.kind import JobArgs
 from domain.jobs.rescue import Mended, mend_unheld, recount_lanes, reopen_lost_lanes, take_over_expired
 from domain.jobs.retry_policy import Errored, Succeeded
 from domain.lanes.lanes import open_lane
-from domain.webhooks.deletion import delete_endpoint, deleted_endpoints
-from domain.webhooks.endpoints import create_endpoint
+from domain.webhooks.deletion import LITTLE, delete_endpoint, deleted_endpoints, end_deleted_endpoint
+from domain.webhooks.endpoints import create_endpoint, subscriber
 from tests.integration.builders import (  # noqa: F401  # in place of conftest's
     SECRET_KEY,
     a_product,
@@ -323,6 +323,37 @@ def test_a_delivery_that_fails_while_its_endpoint_is_deleted_does_not_wait_for_e
         assert deleted_endpoints(tx) == []
         reopen_lost_lanes(tx)
     assert rung(engine) == [job.id]
+
+
+def test_a_delivery_that_fails_does_not_wait_for_what_was_delivered_before_its_endpoint_was_deleted(
+    engine: Engine, tenant_id: UUID
+) -> None:
+    # Given one under way, to an endpoint with a history that is not forgotten at once, when the endpoint is deleted
+    with engine.begin() as tx:
+        endpoint, _ = create_endpoint(tx, SECRET_KEY, tenant_id, "https://a.example/", ["*"], None)
+    lane = f"endpoint:{endpoint.id}"
+    job = running(engine, tenant_id, DeliverWebhook(endpoint.id, new_id()), lane=lane)
+    execute(
+        engine,
+        "INSERT INTO webhook_deliveries (job_id, tenant_id, endpoint_id, event_id, endpoint_version) "
+        "SELECT uuidv7(), :tenant_id, :endpoint_id, uuidv7(), 1 FROM generate_series(0, :past)",
+        tenant_id=tenant_id,
+        endpoint_id=endpoint.id,
+        past=LITTLE,
+    )
+    with engine.begin() as tx:
+        delete_endpoint(tx, tenant_id, endpoint.id)
+        assert deleted_endpoints(tx) == [(tenant_id, endpoint.id)]
+    # Then it is rung as others are, before retention comes by
+    assert ended(engine, job, Errored("DeliveryFailed", "HTTP 500"))
+    with engine.begin() as tx:
+        reopen_lost_lanes(tx)
+    assert rung(engine) == [job.id]
+    # And finds no endpoint; the history goes all the same
+    with engine.begin() as tx:
+        assert subscriber(tx, SECRET_KEY, tenant_id, endpoint.id) is None
+        assert end_deleted_endpoint(tx, tenant_id, endpoint.id)
+        assert deleted_endpoints(tx) == []
 
 
 def test_the_rescuer_does_all_of_it_by_itself(engine: Engine, tenant_id: UUID) -> None:
