@@ -1,6 +1,7 @@
 """One delivery and an answer that the test writes: what it means for the message, its endpoint and its lane."""
 
 import asyncio
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
 from uuid import UUID
@@ -8,11 +9,13 @@ from uuid import UUID
 import msgspec
 import pytest
 from sqlalchemy import Engine
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from domain.jobs.attempts import ClaimedJob
 from domain.jobs.dead_letters import replay_if_open
 from domain.jobs.kind import find_kind
-from domain.jobs.retry_policy import Errored, PermanentFailure, Snooze, Snoozed
+from domain.jobs.retry_policy import Errored, PermanentFailure, RetryLater, Snooze, Snoozed
 from domain.lanes.lane_rules import Observation
 from domain.webhooks.answer_rules import Answer
 from domain.webhooks.endpoints import EndpointChange, change_endpoint
@@ -30,6 +33,7 @@ from tests.integration.builders import (  # noqa: F401  # in place of conftest's
 )
 from tests.integration.test_events import endpoint, published
 from workers.context import JobContext
+from workers.handlers import webhooks
 from workers.handlers.webhooks import DeliveryFailed, deliver_webhook
 
 
@@ -57,12 +61,19 @@ class Delivery:
         (job,) = claimed(self.engine, [self.job_id])
         return job
 
+    def context(self, job: ClaimedJob, host: Host) -> JobContext:
+        given: Any = host
+        return JobContext(job, msgspec.structs.replace(resources(self.engine), http=given), 30.0)
+
+    @staticmethod
+    def args(job: ClaimedJob) -> Any:
+        return find_kind(job.kind).decode(job.args)
+
     def end(self, job: ClaimedJob, host: Host) -> tuple[object, Observation | None]:
         """What the handler returns or raises, and what it tells of the lane."""
-        given: Any = host
-        ctx = JobContext(job, msgspec.structs.replace(resources(self.engine), http=given), 30.0)
+        ctx = self.context(job, host)
         try:
-            return asyncio.run(deliver_webhook(find_kind(job.kind).decode(job.args), ctx)), ctx.seen
+            return asyncio.run(deliver_webhook(self.args(job), ctx)), ctx.seen
         except Exception as error:  # noqa: BLE001  # how it ended is the answer
             return error, ctx.seen
 
@@ -114,6 +125,58 @@ def test_a_pause_that_the_old_address_asked_for_does_not_hold_up_the_new_one(del
     assert isinstance(error, Snooze)
     assert seen == Observation(None)
     assert delivery.end(job, Host(busy))[1] == Observation(False, 0, park_s=3600)
+
+
+def _is_away(_ctx: JobContext, _look_up: object) -> None:
+    raise OperationalError("SELECT", None, Exception("the connection is closed"))
+
+
+def _has_no_room(_ctx: JobContext, _look_up: object) -> None:
+    raise PoolTimeout
+
+
+def _hangs(_ctx: JobContext, _look_up: object) -> None:
+    time.sleep(0.5)
+
+
+@pytest.mark.parametrize("database", [_is_away, _has_no_room, _hangs])
+@pytest.mark.parametrize(
+    ("answer", "expected", "seen"),
+    [
+        (Answer(status=200, control="pause=600"), {"code": "DELIVERED"}, Observation(True, 0, park_s=600)),
+        (Answer(status=200, control="disable"), {"code": "DELIVERED"}, Observation(None)),
+        (Answer(status=429, retry_after="600"), Snooze, Observation(False, 0, park_s=600)),
+        (Answer(status=503, retry_after="600"), RetryLater, Observation(False, 0, park_s=600)),
+        (Answer(status=410), DeliveryFailed, Observation(None)),  # and is told so again, when it can be disabled
+    ],
+)
+def test_what_a_subscriber_answered_counts_also_when_the_database_cannot_be_asked_then(
+    delivery: Delivery,
+    monkeypatch: pytest.MonkeyPatch,
+    database: Callable[..., None],
+    answer: Answer,
+    expected: Any,
+    seen: Observation,
+) -> None:
+    monkeypatch.setattr(webhooks, "LOOK_UP_S", 0.1)
+    host = Host(answer, lambda: monkeypatch.setattr(JobContext, "at_once", database))
+    end, told = delivery.end(delivery.begin(), host)
+    assert end == expected or type(end) is expected, end
+    assert (getattr(end, "seconds", getattr(end, "after_s", 600)), told) == (600, seen)
+
+
+def test_a_delivery_that_is_cancelled_while_the_database_is_asked_ends_so(
+    delivery: Delivery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = delivery.begin()
+    ctx = delivery.context(job, Host(BUSY, lambda: monkeypatch.setattr(JobContext, "at_once", _hangs)))
+
+    async def late() -> None:
+        async with asyncio.timeout(0.2):
+            await deliver_webhook(delivery.args(job), ctx)
+
+    with pytest.raises(TimeoutError):
+        asyncio.run(late())
 
 
 BUSY = Answer(status=429, retry_after="1")

@@ -1,10 +1,17 @@
-"""Delivering an event to one subscriber: signed anew on each attempt, over the same bytes, under one constant id."""
+"""Delivering an event to one subscriber: signed anew on each attempt, over the same bytes, under one constant id.
 
+What the subscriber answered counts, also where the database cannot be asked afterwards.
+"""
+
+import asyncio
+from collections.abc import Callable
 from datetime import timedelta
 from random import random
+from typing import TypeVar
 
 import msgspec
 from sqlalchemy import Connection
+from sqlalchemy.exc import SQLAlchemyError
 
 from domain.database import database_time
 from domain.job_kinds import DeliverWebhook
@@ -37,6 +44,10 @@ from workers.registry import handles
 
 #: A 429 uses up no attempt, so something else must end a message that is throttled for ever: how long that has lasted.
 LONGEST_THROTTLED = timedelta(days=7)
+#: How long the database has for what is asked after the exchange, at most twice: the job's time is not up then.
+LOOK_UP_S = 4.0
+
+Found = TypeVar("Found")
 
 
 class Parcel(msgspec.Struct, frozen=True):
@@ -62,14 +73,14 @@ async def deliver_webhook(args: DeliverWebhook, ctx: JobContext) -> dict[str, ob
     ctx.seen = _observation(verdict, answer)
     if isinstance(verdict, DisableEndpoint):
         verdict = await _disable_if_unchanged(verdict, to, ctx)
-    elif ctx.seen.park_s is not None and not await ctx.in_thread(
-        lambda tx: is_at_version(tx, ctx.tenant_id, to.id, to.version)
+    elif ctx.seen.park_s is not None and not await _looked_up(
+        lambda tx: is_at_version(tx, ctx.tenant_id, to.id, to.version), ctx, otherwise=True
     ):
         ctx.seen = Observation(None)  # perhaps another host has asked for that pause
     if isinstance(verdict, Throttled):
         # Not the age of the event: it may have been held for longer, or be replayed.
-        since = await ctx.in_thread(lambda tx: tried_since(tx, ctx.job))
-        if database_time.now() - since > LONGEST_THROTTLED:
+        now = database_time.now()
+        if now - await _looked_up(lambda tx: tried_since(tx, ctx.job), ctx, otherwise=now) > LONGEST_THROTTLED:
             raise PermanentFailure(f"expired: {verdict.reason}")
     return _conclude(verdict, to.retry, ctx.attempt)
 
@@ -84,10 +95,20 @@ def _pack(tx: Connection, args: DeliverWebhook, ctx: JobContext) -> Parcel | Non
 
 async def _disable_if_unchanged(asked: DisableEndpoint, to: Subscriber, ctx: JobContext) -> Verdict:
     """An endpoint that is another one by now, or disabled already, is told again: at the address that it has then."""
-    is_disabled = await ctx.in_thread(
-        lambda tx: disable_endpoint(tx, ctx.tenant_id, to.id, to.version, asked.reason),
+    is_disabled = await _looked_up(
+        lambda tx: disable_endpoint(tx, ctx.tenant_id, to.id, to.version, asked.reason), ctx, otherwise=False
     )
     return asked if is_disabled or asked.delivered else Retry(None, park=False, reason=asked.reason)
+
+
+async def _looked_up(look_up: Callable[[Connection], Found], ctx: JobContext, otherwise: Found) -> Found:
+    """What the database says, or `otherwise` when it says nothing in time: a message is not posted again for that."""
+    try:
+        async with asyncio.timeout(LOOK_UP_S):
+            return await ctx.in_thread(look_up)
+    except (SQLAlchemyError, TimeoutError) as error:
+        ctx.log.warning("webhook.look_up_failed", error=type(error).__name__)
+        return otherwise
 
 
 def _shown(answer: Answer) -> dict[str, object]:
