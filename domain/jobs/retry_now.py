@@ -1,11 +1,15 @@
-"""Not waiting for the clock: an operator makes a waiting job due at once. Its state, attempts and history stay."""
+"""Not waiting for the clock: a waiting job is due at once, by an operator or since what it waited for is another now.
+
+Its state, attempts and history stay.
+"""
 
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, Row, select
+from sqlalchemy import Connection, Row, select, text
 
 from domain.audit import record_act
+from domain.jobs.attempts import uuid_array
 from domain.jobs.partitions import within
 from domain.jobs.waiting import looks_at_waiting
 from domain.tables.jobs import dead_letters
@@ -33,6 +37,30 @@ def make_due_now_if_waiting(tx: Connection, job_id: UUID, by: str, reason: str |
         if waits and (tenant_id := tx.execute(within(_MAKE_DUE, [job_id]), {"id": job_id}).scalar()):
             record_act(tx, tenant_id, by, "job.retried_now", str(job_id), reason)
             break
+
+
+# Found by the index among any number that are due. Rows that were rung wait for their claim; whoever has one locked
+# moves it anyway. Outbox rows are locked before their jobs, and in id order, as the claim does it.
+_LOCK_LATER = text(
+    """
+    SELECT job_id FROM outbox
+     WHERE rings = 0 AND job_id = ANY(ARRAY(
+           SELECT job_id FROM outbox
+            WHERE lane = :lane AND tenant_id = :tenant_id AND due_at > now() AND rings = 0 LIMIT :limit))
+     ORDER BY job_id FOR UPDATE SKIP LOCKED
+    """
+)
+_MAKE_ALL_DUE = """
+    WITH hurried AS (UPDATE outbox SET due_at = clock_timestamp() WHERE job_id = ANY(CAST(:ids AS uuid[])))
+    UPDATE jobs SET due_at = clock_timestamp(), version = version + 1
+     WHERE id = ANY(CAST(:ids AS uuid[])) AND id {weeks} AND state IN ('scheduled', 'queued', 'retrying')
+    """
+
+
+def make_lane_due_now(tx: Connection, tenant_id: UUID, lane: str, limit: int) -> None:
+    """Up to `limit` of the tenant's jobs in this lane that wait for their own later time are due now."""
+    if ids := tx.execute(_LOCK_LATER, {"lane": lane, "tenant_id": tenant_id, "limit": limit}).scalars().all():
+        tx.execute(within(_MAKE_ALL_DUE, ids), {"ids": uuid_array(ids)})
 
 
 def latest_dead_letter_of(tx: Connection, job_id: UUID) -> Row[Any] | None:

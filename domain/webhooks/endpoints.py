@@ -13,6 +13,7 @@ from domain.errors import NotFound, PlanExhausted
 from domain.ids import new_id
 from domain.job_kinds import DeliverWebhook
 from domain.jobs.kind import kind_of_class
+from domain.jobs.retry_now import make_lane_due_now
 from domain.lanes.lanes import disable_lane, endpoint_lane, open_lane, renew_lane, reopen_lane
 from domain.stretch import Stretch
 from domain.tables.events import events
@@ -25,6 +26,8 @@ from domain.vault import seal, unseal
 from domain.versions import check_version
 
 SECRET_BYTES = 32
+#: How many messages that wait for a later time are due at once at a new address.
+MOST_HURRIED = 1_000
 _QUEUE = kind_of_class(DeliverWebhook).queue
 #: One that subscribes to nothing is deleted, and only waits for what hangs on it to go: see `deletion`.
 IS_THERE: ColumnElement[bool] = func.cardinality(webhook_endpoints.c.event_types) > 0
@@ -134,8 +137,9 @@ def change_endpoint(
 ) -> tuple[Row[Any], Row[Any]]:
     """The endpoint before and after, its lane open or closed; one version further unless it was as wanted already.
 
-    What waits goes to the new address, and no pause that the old one asked for holds it up; who gets an event was
-    decided when it happened. Raises NotFound, or VersionConflict when it is at no version that was `seen`.
+    What waits goes to the new address: at once, whatever pause the old one asked for, and whenever the next attempt was
+    due; who gets an event was decided when it happened. Raises NotFound, or VersionConflict when it is at no version
+    that was `seen`.
     """
     it = _is(tenant_id, endpoint_id)
     before = tx.execute(select(webhook_endpoints).where(it).with_for_update(key_share=True)).first()
@@ -145,7 +149,10 @@ def change_endpoint(
     values = _values(wanted, before)
     if values:
         tx.execute(update(webhook_endpoints).where(it).values(**values, version=webhook_endpoints.c.version + 1))
-        _steer_lane(tx, endpoint_lane(endpoint_id), wanted.enabled, is_moved="url" in values)
+        lane, is_moved = endpoint_lane(endpoint_id), "url" in values
+        if is_moved:
+            make_lane_due_now(tx, tenant_id, lane, MOST_HURRIED)
+        _steer_lane(tx, lane, wanted.enabled, is_moved=is_moved)
     return before, get_endpoint(tx, tenant_id, endpoint_id)
 
 

@@ -12,11 +12,14 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
+from domain.ids import new_id
+from domain.job_kinds import DeliverWebhook
 from domain.jobs.attempts import ClaimedJob
 from domain.jobs.dead_letters import replay_if_open
 from domain.jobs.kind import find_kind
-from domain.jobs.retry_policy import Errored, PermanentFailure, RetryLater, Snooze, Snoozed
+from domain.jobs.retry_policy import Ending, Errored, PermanentFailure, RetryLater, Snooze, Snoozed
 from domain.lanes.lane_rules import Observation
+from domain.webhooks import endpoints
 from domain.webhooks.answer_rules import Answer
 from domain.webhooks.endpoints import EndpointChange, change_endpoint
 from tests.integration.builders import (  # noqa: F401  # in place of conftest's
@@ -24,6 +27,7 @@ from tests.integration.builders import (  # noqa: F401  # in place of conftest's
     claimed,
     emptied_database,
     ended,
+    enqueued,
     execute,
     module_database,
     resources,
@@ -123,8 +127,44 @@ def test_a_pause_that_the_old_address_asked_for_does_not_hold_up_the_new_one(del
     job = delivery.begin()
     error, seen = delivery.end(job, Host(busy, lambda: delivery.change(url="https://new.example/")))
     assert isinstance(error, Snooze)
-    assert seen == Observation(None)
+    assert (error.seconds, seen) == (1, Observation(None))  # it is told again at once, at the new one
     assert delivery.end(job, Host(busy))[1] == Observation(False, 0, park_s=3600)
+
+
+def test_a_retry_that_the_old_address_named_a_time_for_goes_to_the_new_one_by_the_schedule(delivery: Delivery) -> None:
+    away = Answer(status=503, retry_after="3600")
+    error, seen = delivery.end(delivery.begin(), Host(away, lambda: delivery.change(url="https://new.example/")))
+    assert (type(error), seen) == (DeliveryFailed, Observation(None))
+
+
+@pytest.mark.parametrize("ending", [Snoozed(3600, "HTTP 429"), Errored("DeliveryFailed", "HTTP 500")])
+def test_what_waits_for_a_later_time_is_due_at_once_at_a_new_address(
+    delivery: Delivery, monkeypatch: pytest.MonkeyPatch, ending: Ending
+) -> None:
+    # Given a message that waits for its own later time, one that was rung, and one of another endpoint
+    engine = delivery.engine
+    ended(engine, delivery.begin(), ending)
+    lane = f"endpoint:{delivery.endpoint_id}"
+    (rung,) = enqueued(engine, delivery.tenant_id, an_event(delivery), lane=lane, due_in_s=60)
+    execute(engine, "UPDATE outbox SET rings = 1 WHERE job_id = :id", id=rung)
+    (other,) = enqueued(engine, delivery.tenant_id, an_event(delivery), lane="endpoint:other", due_in_s=60)
+    later = "SELECT job_id FROM outbox WHERE due_at > now()"
+    assert {job_id for (job_id,) in rows(engine, later)} == {delivery.job_id, rung, other}
+    # When anything else is changed, it waits on; when its address is, it is due
+    delivery.change(event_types=["order.failed"])
+    assert len(rows(engine, later)) == 3
+    delivery.change(url="https://new.example/")
+    assert {job_id for (job_id,) in rows(engine, later)} == {rung, other}
+    assert scalar(engine, "SELECT due_at <= now() FROM jobs WHERE id = :id", id=delivery.job_id)
+    # And of very many as many as are moved without making anybody wait
+    monkeypatch.setattr(endpoints, "MOST_HURRIED", 2)
+    enqueued(engine, delivery.tenant_id, *[an_event(delivery) for _ in range(3)], lane=lane, due_in_s=60)
+    delivery.change(url="https://newer.example/")
+    assert len(rows(engine, later)) == 3
+
+
+def an_event(delivery: Delivery) -> DeliverWebhook:
+    return DeliverWebhook(delivery.endpoint_id, new_id())
 
 
 def _is_away(_ctx: JobContext, _look_up: object) -> None:

@@ -19,6 +19,7 @@ from domain.jobs.attempts import tried_since
 from domain.jobs.retry_policy import Backoff, ExternalFailure, PermanentFailure, RetryLater, Snooze
 from domain.lanes.lane_rules import Observation
 from domain.webhooks.answer_rules import (
+    WAIT_MIN_S,
     AbortMessage,
     Answer,
     Delivered,
@@ -76,7 +77,7 @@ async def deliver_webhook(args: DeliverWebhook, ctx: JobContext) -> dict[str, ob
     elif ctx.seen.park_s is not None and not await _looked_up(
         lambda tx: is_at_version(tx, ctx.tenant_id, to.id, to.version), ctx, otherwise=True
     ):
-        ctx.seen = Observation(None)  # perhaps another host has asked for that pause
+        ctx.seen, verdict = Observation(None), _without_pause(verdict)  # perhaps another host has asked for it
     if isinstance(verdict, Throttled):
         # Not the age of the event: it may have been held for longer, or be replayed.
         now = database_time.now()
@@ -99,6 +100,17 @@ async def _disable_if_unchanged(asked: DisableEndpoint, to: Subscriber, ctx: Job
         lambda tx: disable_endpoint(tx, ctx.tenant_id, to.id, to.version, asked.reason), ctx, otherwise=False
     )
     return asked if is_disabled or asked.delivered else Retry(None, park=False, reason=asked.reason)
+
+
+def _without_pause(asked: Verdict) -> Verdict:
+    """What is to be told again is told soon: the endpoint is another one by now."""
+    match asked:
+        case Throttled(reason=reason):
+            return Throttled(WAIT_MIN_S, reason)
+        case Retry(reason=reason):
+            return Retry(None, park=False, reason=reason)
+        case _:
+            return asked
 
 
 async def _looked_up(look_up: Callable[[Connection], Found], ctx: JobContext, otherwise: Found) -> Found:
