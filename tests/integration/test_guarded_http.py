@@ -442,7 +442,7 @@ def test_a_proxy_in_the_environment_is_ignored(monkeypatch: pytest.MonkeyPatch) 
             for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
                 monkeypatch.setenv(name, f"http://127.0.0.1:{proxy}")
             for name in ("NO_PROXY", "no_proxy"):
-                monkeypatch.delenv(name, raising=False)
+                monkeypatch.delenv(name)
             async with serving(answering(reply())) as port:
                 assert (await post(port)).status == 200
         assert trapped.connections == 0
@@ -504,6 +504,7 @@ class System:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, threads: int, within_s: float = 0.2) -> None:
         self.asked: list[str] = []
+        self.hangs_on = True
         self.hangs, self.let_go = threading.Event(), threading.Event()
         self._really = socket.getaddrinfo
         monkeypatch.setattr(look_ups, "THREADS", threads)
@@ -514,7 +515,7 @@ class System:
         if not str(host).endswith(".example"):
             return self._really(host, *more)
         self.asked.append(host)
-        if host.startswith("hanging"):
+        if self.hangs_on and host.startswith("hanging"):
             self.hangs.set()
             self.let_go.wait(30)
         return self._really("127.0.0.1", *more)
@@ -568,6 +569,49 @@ def test_a_look_up_waits_for_a_thread_as_long_as_for_an_answer(monkeypatch: pyte
             assert await asyncio.to_thread(system.hangs.wait, 20)
             system.let_go.set()
             assert [answer.status for answer in await both] == [200, 200]
+
+    run(scenario())
+
+
+def test_that_no_thread_can_be_started_for_a_look_up_is_no_fault_of_the_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    really = threading.Thread.start
+
+    def refuse(thread: threading.Thread) -> None:
+        if thread.name.startswith("lookup"):
+            raise RuntimeError("can't start new thread")
+        really(thread)
+
+    async def scenario() -> None:
+        async with asking(System(monkeypatch, threads=2)) as post_to:
+            with monkeypatch.context() as patch:
+                patch.setattr(threading.Thread, "start", refuse)
+                assert (await post_to("good")).error == "local_error"
+            assert (await post_to("good")).status == 200
+
+    run(scenario())
+
+
+def test_a_name_whose_look_up_is_stuck_gets_another_thread_and_few_are_lost_that_way(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def scenario() -> None:
+        system = System(monkeypatch, threads=4)
+        monkeypatch.setattr(look_ups, "STUCK_S", 0.0)
+        monkeypatch.setattr(look_ups, "MOST_LEFT", 2)
+        async with asking(system) as post_to:
+            # Given a name that hangs, each time that it is looked up: three threads, and no more
+            assert [(await post_to("hanging")).error for _ in range(5)] == ["dns_error"] * 5
+            assert system.asked == ["hanging.example"] * 3
+            assert (await post_to("good")).status == 200
+            # When those that were lost come back, nothing is left of them
+            system.let_go.set()
+            assert (await post_to("hanging")).status == 200
+        # And when it hangs once only, the name is not lost with it
+        system = System(monkeypatch, threads=2)
+        async with asking(system) as post_to:
+            assert (await post_to("hanging")).error == "dns_error"
+            system.hangs_on = False
+            assert (await post_to("hanging")).status == 200
 
     run(scenario())
 
