@@ -14,6 +14,7 @@ from domain.database import database_clock, database_time
 from domain.jobs.attempts import CLAIMED, RUNNING_JOBS, ClaimedJob
 from domain.jobs.decision import decided
 from domain.jobs.finish import FinishedJob, finish_of
+from domain.jobs.retry_now import make_lane_due_now
 from domain.jobs.retry_policy import Crashed
 
 # A lease goes with the take-over of its jobs, except for those that somebody is just finishing: nobody waits for them,
@@ -116,18 +117,24 @@ def mend_unheld(tx: Connection, after: UUID | None = None, limit: int = 10_000) 
 # An endpoint was deleted while a delivery to it ran: the lane went with it, the retry came after it.
 _REOPEN = text(
     """
-    INSERT INTO lanes (name, queue)
-    SELECT DISTINCT ON (lane) lane, queue FROM outbox
-     WHERE lane IS NOT NULL AND NOT EXISTS (SELECT FROM lanes WHERE name = outbox.lane)
-        ON CONFLICT DO NOTHING
- RETURNING name
+    WITH lost AS (SELECT DISTINCT ON (lane) lane, queue, tenant_id FROM outbox
+                   WHERE lane IS NOT NULL AND NOT EXISTS (SELECT FROM lanes WHERE name = outbox.lane)),
+         opened AS (INSERT INTO lanes (name, queue) SELECT lane, queue FROM lost ON CONFLICT DO NOTHING RETURNING name)
+    SELECT lane, tenant_id FROM lost WHERE lane IN (SELECT name FROM opened)
     """
 )
+_AT_ONCE = 1_000
 
 
 def reopen_lost_lanes(tx: Connection) -> int:
-    """Every lane that an obligation names exists, so that the obligation is rung. Answers how many were opened."""
-    return len(tx.execute(_REOPEN).all())
+    """Every lane that an obligation names exists, so that the obligation is rung. Answers how many were opened.
+
+    What waits in it for its next attempt is due now: it will find that nothing is to be done.
+    """
+    opened = tx.execute(_REOPEN).all()
+    for lane, tenant_id in opened:
+        make_lane_due_now(tx, tenant_id, lane, _AT_ONCE)
+    return len(opened)
 
 
 _RECOUNT = text(

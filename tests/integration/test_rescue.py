@@ -294,11 +294,13 @@ def test_a_delivery_that_fails_after_its_endpoint_was_deleted_does_not_wait_for_
     job = delivery_to_a_deleted_endpoint(engine, tenant_id)
     assert ended(engine, job, Errored("DeliveryFailed", "HTTP 500"))
     assert rung(engine) == []
+    execute(engine, "UPDATE outbox SET due_at = now() + interval '24 hours'")
     # When the rescuer looks after lanes
     with engine.begin() as tx:
         assert reopen_lost_lanes(tx) == 1
         assert reopen_lost_lanes(tx) == 0
-    # Then it is rung, and its next attempt will find that the endpoint is gone
+    # Then it is due at once, whenever that was to be, and its next attempt will find that the endpoint is gone
+    assert scalar(engine, "SELECT due_at <= clock_timestamp() FROM outbox WHERE job_id = :id", id=job.id)
     assert rung(engine) == [job.id]
 
 
