@@ -15,8 +15,8 @@ from domain.jobs.fingerprint_rules import fingerprint
 from domain.jobs.partitions import within
 from domain.jobs.retry_policy import DeadlineExceeded, Decision, Ending, Errored, Snoozed, Succeeded
 from domain.jobs.state_machine import JobState
-from domain.plain_text import storable
 from domain.stored_json import stored_json
+from domain.text_rules import storable
 
 
 class Finish(msgspec.Struct, frozen=True):

@@ -10,7 +10,7 @@ from typing import Protocol
 import msgspec
 
 from domain.jobs.state_machine import JobState
-from domain.plain_text import said_by
+from domain.text_rules import said_by
 
 #: A job that takes its worker down this often is dead: it would take down the next one too.
 MAX_CRASHES = 3

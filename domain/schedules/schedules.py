@@ -19,11 +19,11 @@ from domain.audit import record_act
 from domain.errors import DuplicateResource, NotFound, ScheduleInvalid, Violation
 from domain.jobs.kind import KINDS, UnknownJobKind, find_kind
 from domain.jobs.outbox import NewJob, enqueue, new_job
-from domain.plain_text import said_by, storable
 from domain.schedules.schedule_plan import PlannedSchedule, args_at
 from domain.schedules.schedule_rules import Calendar, CatchUp, UnreadableCalendar, firing_of, read_calendar
 from domain.tables.schedules import schedules
 from domain.tables.tenants import tenants
+from domain.text_rules import said_by, storable
 
 #: How many schedules one pass fires: a transaction stays short at midnight, when all of them are due.
 PER_PASS = 20
