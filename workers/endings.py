@@ -79,6 +79,8 @@ def ending_of_job(error: BaseException, job: ClaimedJob) -> Ending:
     is_away = is_outage(error)
     if not isinstance(error, Snooze):
         _count(job, error, "external" if is_away else category_of(error))
+    elif error.__cause__ is not None and category_of(error.__cause__) == "external":
+        _count(job, error.__cause__, "external")  # to be early is no error, to be sent away is one of the outside
     if is_away and job.claim - job.attempt < MOST_OUTAGES:
         return Snoozed(OUTAGE_S, "the database was away")
     return ending_of(error, traceback.format_exc())

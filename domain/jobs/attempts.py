@@ -122,20 +122,34 @@ def hold(tx: Connection, jobs: Sequence[ClaimedJob]) -> set[UUID]:
     return set(tx.execute(within(_HOLD, ids), {"ids": ids, "claims": [job.claim for job in jobs]}).scalars())
 
 
-_SINCE = """
-    SELECT coalesce(min(started_at), :started_at) FROM attempts
-     WHERE job_id = :id AND job_id {weeks} AND number = :number
+class Refusals(msgspec.Struct, frozen=True):
+    """How often something outside has said "not now" to a job, one time after the other, and since when."""
+
+    times: int
+    since: datetime
+
+
+# Longer than any pause that somebody asks for: meanwhile the job was held, and nobody refused it.
+_REFUSALS = """
+    WITH past AS (
+        SELECT claim, started_at, outcome <> 'snoozed'
+               OR lead(started_at, 1, :started_at) OVER (ORDER BY claim) - started_at > interval '12 hours' AS is_end
+          FROM attempts
+         WHERE job_id = :id AND job_id {weeks} AND claim < :claim AND outcome <> 'handed_back'
+           AND (outcome <> 'snoozed' OR starts_with(error_message, :why))),
+    series AS (SELECT started_at, bool_or(is_end) OVER (ORDER BY claim DESC) AS is_over FROM past)
+    SELECT count(*), coalesce(min(started_at), :started_at) FROM series WHERE NOT is_over
     """
 
 
-def tried_since(tx: Connection, job: ClaimedJob) -> datetime:
-    """When the attempt that the job is in began, with all that was snoozed or handed back since and did not count.
+def refusals_of(tx: Connection, job: ClaimedJob, why: str) -> Refusals:
+    """The series of attempts up to this one that came back for a reason that begins with `why`.
 
-    A replay and a retry begin a new one.
+    An attempt that counted ends it, also that of a death before a replay, and so do 12 hours without any. What came
+    back for another reason in between neither counts nor ends it: it says nothing of who refuses.
     """
-    bounds = {"id": job.id, "number": job.attempt, "started_at": job.started_at}
-    since: datetime = tx.execute(within(_SINCE, [job.id]), bounds).scalar_one()
-    return since
+    bounds = {"id": job.id, "claim": job.claim, "started_at": job.started_at, "why": why}
+    return Refusals(*tx.execute(within(_REFUSALS, [job.id]), bounds).one())
 
 
 _RENEW = text(

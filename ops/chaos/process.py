@@ -41,7 +41,7 @@ def retry_soon() -> None:
         elif isinstance(retry, Timetable):
             retry = Timetable(tuple(min(LATE_S, SOON_S * 2.0**number) for number in range(len(retry.waits))))
         KINDS[name] = msgspec.structs.replace(kind, retry=retry)
-    workers.clients.mailer.GREYLIST_S = LATE_S
+    workers.clients.mailer.GREYLIST = Timetable((LATE_S,))
 
 
 def be_older() -> None:

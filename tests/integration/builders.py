@@ -130,6 +130,16 @@ def ended(engine: Engine, job: ClaimedJob, ending: Ending) -> list[FinishedJob]:
         return settle(tx, [finish_of(job, ending, decision)])
 
 
+def after(engine: Engine, job: ClaimedJob, endings: Sequence[Ending], *, apart: timedelta) -> ClaimedJob:
+    """The job as claimed anew when its last attempts have ended like this, one so long after the other."""
+    for ending in endings:
+        ended(engine, job, ending)
+        back = "UPDATE attempts SET started_at = started_at - :apart, finished_at = finished_at - :apart"
+        execute(engine, f"{back} WHERE job_id = :id", id=job.id, apart=apart)
+        (job,) = claimed(engine, [job.id])
+    return job
+
+
 def rows(engine: Engine, sql: str, **values: object) -> list[Any]:
     with engine.begin() as tx:
         return list(tx.execute(text(sql), values).all())

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable, Mapping
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
@@ -17,13 +18,22 @@ from domain.job_kinds import DeliverWebhook
 from domain.jobs.attempts import ClaimedJob
 from domain.jobs.dead_letters import replay_if_open
 from domain.jobs.kind import find_kind
-from domain.jobs.retry_policy import Ending, Errored, PermanentFailure, RetryLater, Snooze, Snoozed
+from domain.jobs.retry_policy import (
+    DeadlineExceeded,
+    Ending,
+    Errored,
+    PermanentFailure,
+    RetryLater,
+    Snooze,
+    Snoozed,
+)
 from domain.lanes.lane_rules import Observation
 from domain.webhooks import endpoints
 from domain.webhooks.answer_rules import Answer
 from domain.webhooks.endpoints import EndpointChange, change_endpoint
 from tests.integration.builders import (  # noqa: F401  # in place of conftest's
     a_tenant,
+    after,
     claimed,
     emptied_database,
     ended,
@@ -228,17 +238,50 @@ def test_a_message_that_was_held_for_long_is_not_given_up_at_its_first_429(deliv
     assert isinstance(delivery.end(delivery.begin(), Host(BUSY))[0], Snooze)
 
 
+THROTTLED = Snoozed(0.0, "HTTP 429")
+
+
 def test_a_message_that_is_throttled_for_a_week_is_given_up_and_a_replay_has_a_week_of_its_own(
     delivery: Delivery,
 ) -> None:
-    job = delivery.begin()
-    for days, expected in [(0, Snooze), (6, Snooze), (8, PermanentFailure)]:
-        execute(delivery.engine, f"UPDATE attempts SET started_at = now() - interval '{days} days' WHERE claim = 1")
-        error, _ = delivery.end(job, Host(BUSY))
-        assert isinstance(error, expected), days
-        ending = Errored("PermanentFailure", str(error), permanent=True) if days == 8 else Snoozed(0.0, str(error))
-        ended(delivery.engine, job, ending)
-        job = delivery.begin() if days < 8 else job
+    job = after(delivery.engine, delivery.begin(), [THROTTLED] * 27, apart=timedelta(hours=6))
+    assert isinstance(delivery.end(job, Host(BUSY))[0], Snooze)
+    job = after(delivery.engine, job, [THROTTLED] * 2, apart=timedelta(hours=6))
+    error, _ = delivery.end(job, Host(BUSY))
+    assert isinstance(error, PermanentFailure)
+    ended(delivery.engine, job, Errored("PermanentFailure", str(error), permanent=True))
+    _replay(delivery)
+    assert isinstance(delivery.end(delivery.begin(), Host(BUSY))[0], Snooze)
+
+
+OTHERS = [Snoozed(0.0, "local_error"), Snoozed(0.0, "the worker is stopping", handed_back=True)]
+
+
+@pytest.mark.parametrize("held", OTHERS)
+def test_time_in_which_a_message_was_held_or_came_back_for_another_reason_is_not_of_the_week(
+    delivery: Delivery, held: Snoozed
+) -> None:
+    job = after(delivery.engine, delivery.begin(), [THROTTLED, THROTTLED], apart=timedelta(days=8))
+    assert isinstance(delivery.end(job, Host(BUSY))[0], Snooze)
+    job = after(delivery.engine, job, [held] * 40, apart=timedelta(hours=6))
+    assert isinstance(delivery.end(job, Host(BUSY))[0], Snooze)
+
+
+@pytest.mark.parametrize("other", OTHERS)
+def test_what_says_nothing_of_the_endpoint_does_not_end_a_week_of_429(delivery: Delivery, other: Snoozed) -> None:
+    job = after(delivery.engine, delivery.begin(), [THROTTLED, other] * 18, apart=timedelta(hours=5))
+    assert isinstance(delivery.end(job, Host(BUSY))[0], PermanentFailure)
+
+
+def test_a_message_that_died_of_its_deadline_after_a_week_of_429_has_a_week_of_its_own_when_replayed(
+    delivery: Delivery,
+) -> None:
+    job = after(delivery.engine, delivery.begin(), [THROTTLED] * 30, apart=timedelta(hours=6))
+    ended(delivery.engine, job, DeadlineExceeded())
+    _replay(delivery)
+    assert isinstance(delivery.end(delivery.begin(), Host(BUSY))[0], Snooze)
+
+
+def _replay(delivery: Delivery) -> None:
     with delivery.engine.begin() as tx:
         replay_if_open(tx, scalar(delivery.engine, "SELECT id FROM dead_letters"), "olga")
-    assert isinstance(delivery.end(delivery.begin(), Host(BUSY))[0], Snooze)

@@ -3,10 +3,10 @@
 import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from email.message import EmailMessage
 from uuid import UUID
 
-import msgspec
 import pytest
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, Envelope, Session
@@ -16,12 +16,15 @@ import workers.handlers  # noqa: F401  # registers them
 from domain.ids import new_id
 from domain.job_kinds import MailOrderConfirmed, MailOrderRejected
 from domain.jobs.attempts import ClaimedJob
+from domain.jobs.dead_letters import replay_if_open
 from domain.jobs.kind import find_kind
-from domain.jobs.retry_policy import DependencyDown, PermanentFailure, Snooze, Snoozed
+from domain.jobs.retry_policy import DependencyDown, Errored, PermanentFailure, Snooze, Snoozed
+from ops.telemetry import JOB_ERRORS
 from tests.integration.builders import (  # noqa: F401  # in place of conftest's
     a_product,
     a_tenant,
     accepted,
+    after,
     an_order,
     claimed,
     emptied_database,
@@ -30,10 +33,12 @@ from tests.integration.builders import (  # noqa: F401  # in place of conftest's
     module_database,
     resources,
     running,
+    scalar,
 )
 from tests.integration.dev_process import free_port
 from workers.clients.mailer import Mailer, NotTaken
 from workers.context import JobContext
+from workers.endings import ending_of_job
 from workers.registry import HANDLERS
 
 SENDER = "Longshore <orders@longshore.example>"
@@ -340,28 +345,55 @@ def test_a_rejected_order_is_told_too(engine: Engine, url: str, server: Server) 
     assert "out of stock" in str(server.taken[0].content).replace("=\\r\\n", "")
 
 
+NOT_TAKEN = Snoozed(0.0, "the mail server says not now: 452")
+
+
 def test_a_mail_that_is_not_taken_comes_back_for_a_day_without_using_an_attempt(
     engine: Engine, url: str, server: Server
 ) -> None:
     job = _about(engine, "ada@example.com", MailOrderRejected)
-    for _ in range(5):
-        server.answers["DATA"] = "452 the disk is full"
-        with pytest.raises(Snooze, match="452") as early:
-            _tell_of(engine, url, job)
-        assert early.value.seconds == 300
-        ended(engine, job, Snoozed(0.0, "452"))
-        (job,) = claimed(engine, [job.id])
+    for waits_s in [(300, 360), (600, 720), (1200, 1440), (2400, 2880), (3600, 4320), (3600, 4320)]:
+        error = _not_taken(engine, url, server, job)
+        assert isinstance(error, Snooze)
+        assert waits_s[0] <= error.seconds <= waits_s[1]
+        job = after(engine, job, [Snoozed(0.0, str(error))], apart=timedelta(minutes=5))
     assert job.attempt == 1
     # When that has lasted for a day
-    execute(engine, "UPDATE attempts SET started_at = started_at - interval '25 hours' WHERE claim = 1")
-    server.answers["DATA"] = "452 the disk is full"
-    with pytest.raises(PermanentFailure, match="for a day"):
-        _tell_of(engine, url, job)
+    job = after(engine, job, [NOT_TAKEN] * 24, apart=timedelta(hours=1))
+    error = _not_taken(engine, url, server, job)
+    assert isinstance(error, PermanentFailure)
+    assert str(error) == "for a day the mail server says not now: 452"
     # Then a replay, which is another attempt, has a day of its own
-    execute(engine, "UPDATE jobs SET attempt = 2 WHERE id = :id", id=job.id)
+    ended(engine, job, Errored("PermanentFailure", str(error), permanent=True))
+    with engine.begin() as tx:
+        replay_if_open(tx, scalar(engine, "SELECT id FROM dead_letters"), "olga")
+    (job,) = claimed(engine, [job.id])
+    assert isinstance(_not_taken(engine, url, server, job), Snooze)
+
+
+def test_a_mail_that_met_an_outage_a_day_ago_is_greylisted_like_any_other(
+    engine: Engine, url: str, server: Server
+) -> None:
+    outage = Snoozed(0.0, "the mail server answers 421")
+    job = after(engine, _about(engine, "ada@example.com", MailOrderRejected), [outage] * 5, apart=timedelta(hours=6))
+    assert isinstance(_not_taken(engine, url, server, job), Snooze)
+
+
+def test_a_mail_that_is_not_taken_is_counted_as_the_failure_of_something_outside(
+    engine: Engine, url: str, server: Server
+) -> None:
+    job = _about(engine, "ada@example.com", MailOrderRejected)
+    counted = JOB_ERRORS.labels(job.kind, "external")
+    before = counted._value.get()
+    assert isinstance(ending_of_job(_not_taken(engine, url, server, job), job), Snoozed)
+    assert counted._value.get() - before == 1
+
+
+def _not_taken(engine: Engine, url: str, server: Server, job: ClaimedJob) -> Exception:
     server.answers["DATA"] = "452 the disk is full"
-    with pytest.raises(Snooze):
-        _tell_of(engine, url, msgspec.structs.replace(job, attempt=2))
+    with pytest.raises((Snooze, PermanentFailure)) as raised:
+        _tell_of(engine, url, job)
+    return raised.value
 
 
 def _tell(engine: Engine, url: str, address: str, *, rejected: bool = False) -> UUID:

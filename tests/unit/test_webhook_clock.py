@@ -11,6 +11,7 @@ import pytest
 from domain.database import DatabaseTime
 from domain.ids import new_id
 from domain.job_kinds import DeliverWebhook
+from domain.jobs.attempts import Refusals
 from domain.jobs.retry_policy import Snooze
 from domain.webhooks.answer_rules import Answer
 from domain.webhooks.endpoints import Subscriber
@@ -37,7 +38,7 @@ def test_the_time_that_is_signed_and_the_wait_that_was_asked_for_are_the_databas
         sent.append(headers)
         return Answer(status=429, retry_after=format_datetime(right + timedelta(minutes=5), usegmt=True))
 
-    found = iter([PARCEL, True, right])  # what to send, the endpoint is as it was, and it is the first try
+    found = iter([PARCEL, True, Refusals(0, right)])  # what to send, the endpoint is as it was, and it is the first try
 
     async def in_thread(_work: object) -> object:
         return next(found)

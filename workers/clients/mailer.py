@@ -7,21 +7,32 @@ import smtplib
 import ssl
 from email.message import EmailMessage
 from email.utils import formatdate
+from random import random
 from threading import local
 from urllib.parse import unquote, urlsplit
 from uuid import UUID
 
-from domain.jobs.retry_policy import DependencyDown, PermanentFailure, RetryLater
+from domain.jobs.retry_policy import DependencyDown, PermanentFailure, RetryLater, Timetable
 from domain.lanes.lanes import SMTP
 from workers.clients.patience import patiently
 
 TIMEOUT_S = 10.0
-#: A server that greylists wants to see the same mail again after some minutes.
-GREYLIST_S = 300.0
+#: A server that greylists wants to see the same mail again after some minutes; one that is full, not so often.
+GREYLIST = Timetable((300.0, 600.0, 1200.0, 2400.0, 3600.0))
 
 
 class NotTaken(RetryLater):
     """The server has said that it did not take the mail, for now: no copy of it can be under way."""
+
+    #: How its reason begins.
+    WHY = "the mail server says not now"
+
+    def __init__(self, code: int) -> None:
+        super().__init__(GREYLIST.waits[0], f"{self.WHY}: {code}")
+
+    def wait_s(self, times: int) -> float:
+        """How long to wait when it has said so for the `times`th time in a row."""
+        return GREYLIST.delay_s(times, random())  # noqa: S311  # jitter
 
 
 class Mailer:
@@ -106,7 +117,7 @@ def _judged(code: int) -> Exception:
     if code in {421, 454}:
         return DependencyDown(SMTP, f"the mail server answers {code}")
     if 400 <= code < 500:
-        return NotTaken(GREYLIST_S, f"the mail server answers {code}")
+        return NotTaken(code)
     return PermanentFailure(f"the mail server refuses the mail: {code}")
 
 

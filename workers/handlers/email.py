@@ -11,7 +11,7 @@ from sqlalchemy import Row
 
 from domain.database import database_time
 from domain.job_kinds import MailOrderConfirmed, MailOrderRejected
-from domain.jobs.attempts import tried_since
+from domain.jobs.attempts import refusals_of
 from domain.jobs.retry_policy import PermanentFailure, Snooze
 from domain.money_rules import to_major
 from domain.orders.queries import get_order, lines_of
@@ -58,8 +58,8 @@ def _load(order_id: UUID, ctx: JobContext) -> tuple[Row[Any], list[Row[Any]]]:
 def send_mail(ctx: JobContext, address: str, subject: str, text: str) -> None:
     """A mail from the tenant's own sender, if it has one.
 
-    Raises what `Mailer.send` raises, but for a mail that was not taken: it comes back for a day without using up an
-    attempt. Attempts are for those that may be out.
+    Raises what `Mailer.send` raises, but for a mail that was not taken: it comes back for a day, less and less
+    often, without using up an attempt. Attempts are for those that may be out.
     """
     mail = EmailMessage()
     if (sender := read_config(ctx.connection, ctx.secret_key, ctx.tenant_id, MAIL_FROM)) is not None:
@@ -70,10 +70,10 @@ def send_mail(ctx: JobContext, address: str, subject: str, text: str) -> None:
     try:
         ctx.mailer.send(mail, idempotency_key=ctx.job_id)
     except NotTaken as refused:
-        since = ctx.at_once(lambda tx: tried_since(tx, ctx.job))
-        if database_time.now() - since > LONGEST_NOT_TAKEN:
+        past = ctx.at_once(lambda tx: refusals_of(tx, ctx.job, NotTaken.WHY))
+        if database_time.now() - past.since > LONGEST_NOT_TAKEN:
             raise PermanentFailure(f"for a day {refused}") from None
-        raise Snooze(refused.after_s, str(refused)) from None
+        raise Snooze(refused.wait_s(past.times + 1), str(refused)) from refused
     ctx.detail = {"subject": subject}
 
 

@@ -15,7 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from domain.database import database_time
 from domain.job_kinds import DeliverWebhook
-from domain.jobs.attempts import tried_since
+from domain.jobs.attempts import Refusals, refusals_of
 from domain.jobs.retry_policy import Backoff, ExternalFailure, PermanentFailure, RetryLater, Snooze
 from domain.lanes.lane_rules import Observation
 from domain.webhooks.answer_rules import (
@@ -80,8 +80,9 @@ async def deliver_webhook(args: DeliverWebhook, ctx: JobContext) -> dict[str, ob
         ctx.seen, verdict = Observation(None), _without_pause(verdict)  # perhaps another host has asked for it
     if isinstance(verdict, Throttled):
         # Not the age of the event: it may have been held for longer, or be replayed.
-        now = database_time.now()
-        if now - await _looked_up(lambda tx: tried_since(tx, ctx.job), ctx, otherwise=now) > LONGEST_THROTTLED:
+        now, why = database_time.now(), verdict.reason
+        past = await _looked_up(lambda tx: refusals_of(tx, ctx.job, why), ctx, otherwise=Refusals(0, now))
+        if now - past.since > LONGEST_THROTTLED:
             raise PermanentFailure(f"expired: {verdict.reason}")
     return _conclude(verdict, to.retry, ctx.attempt)
 
