@@ -16,8 +16,9 @@ from workers.context import Cancelled, JobContext, LeaseLost
 logger = log(__name__)
 
 OUTAGE_S = 1.0
-#: After so many returned attempts an outage counts as a failure of the job.
-MOST_OUTAGES = 20
+#: After so many returned attempts an outage counts as a failure of the job. Which of them were outages the claim does
+#: not tell, and with a lane most are because something outside said "not now", perhaps for days.
+MOST_RETURNS, MOST_RETURNS_IN_A_LANE = 20, 1_000
 #: Deadlock, serialization failure, lock timeout: nothing is wrong with the job, the same transaction may work now.
 _TRANSIENT = {"40P01", "40001", "55P03"}
 
@@ -81,7 +82,8 @@ def ending_of_job(error: BaseException, job: ClaimedJob) -> Ending:
         _count(job, error, "external" if is_away else category_of(error))
     elif error.__cause__ is not None and category_of(error.__cause__) == "external":
         _count(job, error.__cause__, "external")  # to be early is no error, to be sent away is one of the outside
-    if is_away and job.claim - job.attempt < MOST_OUTAGES:
+    most = MOST_RETURNS if job.lane is None else MOST_RETURNS_IN_A_LANE
+    if is_away and job.claim - job.attempt < most:
         return Snoozed(OUTAGE_S, "the database was away")
     return ending_of(error, traceback.format_exc())
 
