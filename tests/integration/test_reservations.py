@@ -214,6 +214,24 @@ def test_a_job_moves_no_order_of_another_tenant_also_beside_a_job_of_that_one(
     assert (statuses(engine), stock(engine)) == (["accepted", "confirmed"], (10, 2))
 
 
+def test_a_job_that_names_the_order_of_its_mate_under_another_tenant_dies_by_itself_and_its_mate_succeeds(
+    engine: Engine, tenant_id: UUID
+) -> None:
+    (order,) = taken_in(engine, tenant_id, {"LAMP": 2})
+    (own,) = claimed(engine, [order.job_id])
+    stranger = ask(engine, a_tenant(engine, "umbrella"), ReserveInventory, order)
+    # Given that they travel in one bundle, nothing of it is settled, whoever is the last in it
+    for bundle in ([own, stranger], [stranger, own]):
+        with pytest.raises(ValueError, match="two tenants"):
+            do(engine, bundle)
+    # When it is split
+    for job in (stranger, own):
+        do(engine, [job])
+    # Then each has what it deserves
+    assert [the_job(engine, job.id).state for job in (stranger, own)] == ["dead", "succeeded"]
+    assert (statuses(engine), stock(engine)) == (["confirmed"], (10, 2))
+
+
 def test_a_reservation_that_runs_twice_reserves_once(engine: Engine, tenant_id: UUID) -> None:
     (order,) = taken_in(engine, tenant_id, {"LAMP": 2})
     job_of = {order.order_id: order.job_id}

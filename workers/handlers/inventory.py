@@ -41,6 +41,8 @@ def _run(bundle: BundleContext[Any], settle_stock: Settle) -> None:
     with bundle.transaction() as (tx, jobs):
         job_of = {mate.args.order_id: mate.id for mate in jobs}
         tenant_of = {mate.args.order_id: mate.job.tenant_id for mate in jobs}
+        if any(tenant_of[mate.args.order_id] != mate.job.tenant_id for mate in jobs):
+            raise ValueError("two tenants name one order")  # the bundle is split, and the wrong one dies by itself
         trace_of = {mate.args.order_id: mate.job.trace_context for mate in jobs}
         results = settle_stock(tx, job_of, tenant_of, trace_of) if jobs else {}
         for mate in jobs:
