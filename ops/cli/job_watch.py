@@ -27,7 +27,7 @@ Show = Callable[[Row[Any]], None]
 def watch(out: Output, engine: Engine, job_id: UUID, timeout_s: float | None) -> ExitCode:
     """Shows each change, and waits for a database that is away. Raises NotFound."""
     deadline = math.inf if timeout_s is None else time.monotonic() + timeout_s
-    job, version = _load(engine, job_id), 0
+    job, version, is_away = _load(engine, job_id), 0, False
     with _shown(out) as show:
         while True:
             if job.version != version:
@@ -36,13 +36,17 @@ def watch(out: Output, engine: Engine, job_id: UUID, timeout_s: float | None) ->
             if JobState(job.state) in TERMINAL or time.monotonic() >= deadline:
                 break
             time.sleep(min(POLL_S, max(0.0, deadline - time.monotonic())))
-            job = _look_again(engine, job)
-    return _verdict(job)
+            seen = _look_again(engine, job_id)
+            job, is_away = seen or job, seen is None
+    return _verdict(job, is_away)
 
 
-def _verdict(job: Row[Any]) -> ExitCode:
+def _verdict(job: Row[Any], is_away: bool) -> ExitCode:
     if JobState(job.state) not in TERMINAL:
-        complain(f"Job {job.id} is still {job.state}.")
+        if is_away:
+            complain(f"The database does not answer. Job {job.id} was {job.state} when it last did.")
+        else:
+            complain(f"Job {job.id} is still {job.state}.")
         return ExitCode.TIMEOUT
     return ExitCode.OK if job.state == JobState.SUCCEEDED else ExitCode.ERROR
 
@@ -52,14 +56,14 @@ def _load(engine: Engine, job_id: UUID) -> Row[Any]:
         return get_job(tx, None, job_id)
 
 
-def _look_again(engine: Engine, job: Row[Any]) -> Row[Any]:
-    """The job as it is now, or as it was while nobody can tell: exit code 1 is for the dead."""
+def _look_again(engine: Engine, job_id: UUID) -> Row[Any] | None:
+    """The job as it is now. None while the database is away: exit code 1 is for the dead."""
     try:
-        return _load(engine, job.id)
+        return _load(engine, job_id)
     except SQLAlchemyError as error:
         if not is_outage(error):
             raise
-        return job
+        return None
 
 
 @contextmanager

@@ -298,6 +298,23 @@ class TestWatch:
         result = stage.run(app, "watch", job.id, "--timeout", "30")
         assert (result.exit_code, looks) == (0, 3)
 
+    def test_that_ends_while_the_database_is_away_says_so_and_what_was_seen_last(
+        self, stage: Stage, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        job, looks = stage.running(), 0
+
+        def look(tx: Connection, tenant_id: UUID | None, job_id: UUID) -> Row[Any]:
+            nonlocal looks
+            looks += 1
+            if looks > 1:
+                tx.exec_driver_sql("SELECT pg_terminate_backend(pg_backend_pid())")
+            return get_job(tx, tenant_id, job_id)
+
+        monkeypatch.setattr(job_watch, "get_job", look)
+        result = stage.run(app, "watch", job.id, "--timeout", "0.6")
+        said = f"The database does not answer. Job {job.id} was running when it last did.\n"
+        assert (result.exit_code, result.stderr) == (7, said)
+
     def test_shows_an_error_as_it_is_on_a_terminal(self, stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
         with stage.engine.begin() as tx:
             job = get_job(tx, None, stage.dead(r"\[/x] [bold]"))
