@@ -79,6 +79,7 @@ class Outlook(msgspec.Struct, rename="camel"):
     results: int
     dead_letters: int
     events: int
+    deleted_endpoints: int
 
 
 def retain(engine: Engine, days: int) -> Retained:
@@ -113,8 +114,9 @@ def foresee(engine: Engine, days: int) -> Outlook:
         kept = {old.week for old in old_weeks if old.attached and held[old].staying_jobs > retention.MOST_MOVED}
         strays, stale = retention.count_expired_strays(tx, cutoff), results.count_expired_results(tx, now)
         letters, events = count_leaving(tx, past_at(tx, cutoff, {old.week for old in old_weeks} - kept))
+        endpoints = len(deleted_endpoints(tx))
     previews = [Preview(old.name, one.rows, one.rows if old.week in kept else one.staying) for old, one in held.items()]
-    return Outlook(cutoff, previews, strays, stale, letters, events)
+    return Outlook(cutoff, previews, strays, stale, letters, events, endpoints)
 
 
 def _retain_week(engine: Engine, old: OldWeek, done: Retained) -> None:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ops.cli.confirm import confirm
+from ops.cli.confirm import confirm, counted
 from ops.cli.database import database
 from ops.cli.options import By, Json, Yes, operator
 from ops.cli.output import ExitCode, Output, answering, cell, complain
@@ -29,8 +29,8 @@ def _retention() -> None:
 def run(dry_run: DryRun = False, by: By = "", yes: Yes = False, as_json: Json = False) -> None:
     """Drop the jobs that finished more than JOB_RETENTION_DAYS days ago. Exit code 5 = some have to wait.
 
-    Their events and resolved dead letters leave after them. The scheduler does the same by the hour. What waits or runs
-    stays, however old it is, and so does what a replay would need.
+    Their events and resolved dead letters leave after them, and all that hangs on deleted endpoints. The scheduler does
+    the same by the hour. What else waits or runs stays, however old it is, and so does what a replay would need.
     """
     with answering(as_json) as out, database() as engine:
         from domain.audit import record_act
@@ -43,7 +43,8 @@ def run(dry_run: DryRun = False, by: By = "", yes: Yes = False, as_json: Json = 
             return _preview(out, outlook)
         leaving = sum(one.rows - one.staying for one in outlook.partitions) + outlook.strays
         confirm(
-            f"Drop {leaving:,} rows of jobs and attempts, finished before {cell(outlook.cutoff)}, {_records(outlook)}?",
+            f"{_ends(outlook)}Drop {leaving:,} rows of jobs and attempts, finished before {cell(outlook.cutoff)}, "
+            f"{_records(outlook)}?",
             yes,
         )
         done = retain(engine, days)
@@ -62,12 +63,19 @@ def _preview(out: Output, outlook: "Outlook") -> None:
         "No week is old enough to be dropped.",
     )
     out.say(f"{outlook.strays:,} expired outside the weeks, {outlook.results:,} results expired.")
-    out.say(f"After them leave {_records(outlook)}. Nothing was done.")
+    out.say(f"After them leave {_records(outlook)}. {_ends(outlook)}Nothing was done.")
     return None
 
 
 def _records(outlook: "Outlook") -> str:
     return f"{outlook.events:,} events and {outlook.dead_letters:,} resolved dead letters"
+
+
+def _ends(outlook: "Outlook") -> str:
+    if not outlook.deleted_endpoints:
+        return ""
+    ended = counted(outlook.deleted_endpoints, "deleted endpoint")
+    return f"Of {ended} the history leaves and what waits is cancelled. "
 
 
 def _report(out: Output, done: "Retained") -> None:
@@ -83,6 +91,9 @@ def _report(out: Output, done: "Retained") -> None:
         f"{done.events_deleted:,} events, {done.deliveries_deleted:,} deliveries and {done.dead_letters_deleted:,} "
         "resolved dead letters left after their jobs."
     )
+    if done.endpoints_deleted:
+        ended = counted(done.endpoints_deleted, "deleted endpoint")
+        out.say(f"Of {ended} the history left and what waited was cancelled.")
     for name in done.postponed:
         complain(f"{name} has to wait: it is being read.")
     for name in done.kept:

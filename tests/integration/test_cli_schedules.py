@@ -12,6 +12,7 @@ from domain.schedules.standing import STANDING
 from ops.cli import app
 from tests.integration.builders import execute, row, rows
 from tests.integration.command_line import Stage
+from tests.integration.test_events import endpoint
 
 STANDING_NAME = STANDING[0].name
 LONG_AGO = datetime.now(UTC) - timedelta(days=100)
@@ -188,3 +189,15 @@ class TestRetention:
             result = stage.run(app, "retention", "run", "--yes")
         assert result.exit_code == 5
         assert f"{old} has to wait" in result.stderr
+
+    def test_it_ends_deleted_endpoints_and_says_so_before_and_after(self, stage: Stage) -> None:
+        endpoint(stage.engine, stage.tenant_id, "*")
+        execute(stage.engine, "UPDATE webhook_endpoints SET event_types = '{}'")
+        assert stage.json(app, "retention", "run", "--dry-run")["deletedEndpoints"] == 1
+        said = "Of 1 deleted endpoint the history leaves and what waits is cancelled."
+        assert said in stage.run(app, "retention", "run", "--dry-run").stdout
+        assert said in stage.run(app, "retention", "run").stderr
+        done = stage.run(app, "retention", "run", "--yes").stdout
+        assert "Of 1 deleted endpoint the history left and what waited was cancelled." in done
+        assert rows(stage.engine, "SELECT FROM webhook_endpoints") == []
+        assert "deleted endpoint" not in stage.run(app, "retention", "run", "--dry-run").stdout
