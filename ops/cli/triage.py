@@ -3,6 +3,7 @@
 One that somebody else resolved meanwhile is refused by itself; the others go on.
 """
 
+import traceback
 from collections.abc import Callable, Iterable, Sequence
 from uuid import UUID
 
@@ -18,7 +19,7 @@ from ops.cli.confirm import counted
 from ops.cli.database import silence_of
 from ops.cli.options import refuse_unknown
 from ops.cli.output import ExitCode, Output, Record, complain, exit_code_of, refusal
-from ops.cli.records import dead_letter_record
+from ops.cli.records import dead_letter_record, masked
 
 SAMPLE = 10
 PROGRESS_FROM = 20
@@ -123,6 +124,8 @@ def _act(engine: Engine, dead_letter_id: UUID, act: Act, tally: Tally) -> bool:
     except Exception as error:  # noqa: BLE001  # one of many: it is told of, and the others go on
         silence = silence_of(error)
         code, why = silence or (ExitCode.ERROR, f"Nobody foresaw this: {type(error).__name__}.")
+        if silence is None and all(refused.why != why for refused in tally.refused):
+            complain(masked(traceback.format_exc().rstrip()))  # once: a thousand of them would hide the others
         tally.refused.append(Refused(dead_letter_id, why, code))
         return silence is None or getattr(getattr(error, "orig", None), "sqlstate", None) is not None
     else:

@@ -439,6 +439,21 @@ class TestDatabase:
             ("Nobody foresaw this: ZeroDivisionError.", 1)
         ]
 
+    def test_and_what_nobody_foresaw_shows_its_stack_once_without_local_variables_and_addresses(
+        self, stage: Stage, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        def act(_tx: Connection, _letter: UUID) -> UUID:
+            local = f"swordfish {len(stage.database_url)}"
+            raise KeyError("ada@example.com" if local else "")
+
+        tally = triage.act_on_each(stage.engine, stage.dead_letters(3), act)
+        shown = capsys.readouterr()
+        assert (len(tally.refused), shown.out) == (3, "")
+        assert shown.err.count("Traceback") == 1
+        assert "in act\n" in shown.err
+        assert "ada@" not in shown.err
+        assert f"swordfish {len(stage.database_url)}" not in shown.err
+
     def test_that_cannot_hold_what_was_asked_for_is_one_clear_line(self, stage: Stage) -> None:
         for sql in ("SELECT CAST('\"\\u0000\"' AS jsonb)", "SELECT CAST(99999999999 AS integer)"):
             with pytest.raises(DBAPIError) as raised, stage.engine.begin() as tx:
