@@ -124,7 +124,10 @@ def download_report(
         chunks = store.read(report.object_key)
     except FileNotFoundError as error:
         raise ResultExpired(resource="The report's file") from error
-    headers = {"Content-Disposition": f'attachment; filename="orders-{report.id}.csv"'}
+    headers = {
+        "Content-Disposition": f'attachment; filename="orders-{report.id}.csv"',
+        "Content-Length": str(report.byte_count),  # without it, a file that breaks off looks whole
+    }
     return Stream(chunks, media_type="text/csv", headers=headers)
 
 

@@ -1,6 +1,6 @@
 """Where report files live: a directory or an S3 bucket, behind obstore. A file appears whole or not at all."""
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -37,7 +37,7 @@ class ReportStore:
                 size += len(chunk)
         return size
 
-    def read(self, key: str) -> Iterator[bytes]:
-        """The file in chunks of about 1 MiB. Raises FileNotFoundError, before the first of them."""
+    def read(self, key: str) -> AsyncIterator[bytes]:
+        """The file in chunks of about 1 MiB, awaited without a thread of ours. Raises FileNotFoundError at once."""
         found = obstore.get(self._store, key)
-        return (bytes(chunk) for chunk in found.stream(min_chunk_size=CHUNK_BYTES))
+        return (bytes(chunk) async for chunk in found.stream(min_chunk_size=CHUNK_BYTES))
