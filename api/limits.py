@@ -9,6 +9,7 @@ import asyncio
 import math
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from itertools import accumulate
 from typing import Any
 
@@ -155,8 +156,10 @@ class RateLimiter:
                 except Exception as error:  # noqa: BLE001  # one wrong byte of a reply is anything from ValueError on
                     self._away_until = time.monotonic() + _AWAY_S
                     logger.warning("limits.redis_away", error=type(error).__name__)
-                    # What is left of that reply must not be taken for the next one's.
-                    await self._pool.disconnect(inuse_connections=False)
+                    # What is left of that reply must not be taken for the next one's. A connection that does not take
+                    # leave in time is let go of all the same.
+                    with suppress(Exception):
+                        await self._pool.disconnect(inuse_connections=False)
         return await _hit(self._local, item, who, costs)
 
     async def _hit_shared(

@@ -3,11 +3,13 @@
 import asyncio
 import socket
 import time
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
 import pytest
 from httpx import Response
+from redis.asyncio import Connection
+from redis.exceptions import TimeoutError as RedisTimeout
 
 import api.limits
 from api.limits import Policy, RateLimiter, Standing
@@ -179,6 +181,28 @@ def test_a_redis_that_says_nothing_is_waited_for_once_in_a_while_only() -> None:
                 break
             callers += 1
         assert callers == 1
+
+
+def test_a_redis_that_does_not_even_take_leave_refuses_nobody(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def ask() -> None:
+        policy = Policy("leave", 2, 60)
+        async with RateLimiter(redis_url) as limiter:
+            assert (await limiter.take(policy, "one")).is_granted
+            with monkeypatch.context() as broken:
+                broken.setattr(limiter, "_hit_shared", _fail(ValueError))
+                broken.setattr(
+                    Connection, "disconnect", _fail(RedisTimeout)
+                )  # as TLS that waits for the other side's word
+                assert granted([await limiter.take(policy, "one") for _ in range(3)]) == [True, True, False]
+
+    run(ask())
+
+
+def _fail(error: type[Exception]) -> Callable[..., Awaitable[Any]]:
+    async def fail(*_: object, **__: object) -> Any:
+        raise error
+
+    return fail
 
 
 def test_a_caller_who_left_while_he_was_counted_holds_nobody_up(redis_url: str) -> None:
