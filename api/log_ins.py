@@ -15,12 +15,13 @@ from api.ring import LOOK_UP_WITHIN_S, in_time
 from api.token_ring import TokenRing
 from api.tokens import AccessTokens
 from domain.audit import record_act
-from domain.errors import DependencyUnavailable, LogInRefused, TenantSuspended, TokenRefused, TooManyPasswords
+from domain.errors import DependencyUnavailable, LogInRefused, TenantSuspended, TokenRefused
 from domain.tenants.log_ins import (
     MOST_FAILURES,
     Candidate,
     Door,
     Person,
+    Try,
     count_try,
     find_candidate,
     find_person,
@@ -59,15 +60,15 @@ class LogIns:
         """Raises LogInRefused, AccountLocked, TenantSuspended, TooManyPasswords."""
         self.hashing.refuse_a_crowd()
         given_up_at = time.monotonic() + LOOK_UP_WITHIN_S
-        failures, candidate = await in_time(lambda: self._try(email, door, given_up_at))
+        counted, candidate = await in_time(lambda: self._try(email, door, given_up_at))
         try:
             return await self._enter(candidate, password, origin)
         except LogInRefused:
-            if failures >= MOST_FAILURES:
+            if counted.failures >= MOST_FAILURES:
                 await in_time(lambda: self._note_lock(candidate, origin))
             raise
-        except (TooManyPasswords, TenantSuspended, DependencyUnavailable):
-            await in_time(lambda: self._take_back(email))
+        except Exception:  # whatever kept him out, his password was not wrong
+            await in_time(lambda: self._take_back(email, counted))
             raise
 
     async def _enter(self, candidate: Candidate | None, password: str, origin: Origin) -> Tokens:
@@ -79,16 +80,22 @@ class LogIns:
         new_hash = await self.hashing.hash(password) if is_outdated(candidate.password_hash) else None
         return await in_time(lambda: self._start(candidate, new_hash, origin))
 
-    def _try(self, email: str, door: Door, given_up_at: float) -> tuple[int, Candidate | None]:
-        with self._engine.begin() as tx:
-            found = count_try(tx, email), find_candidate(tx, email, door)
-            if time.monotonic() >= given_up_at:  # he has been told 503, and nobody will look at his password
-                raise DependencyUnavailable
-        return found
+    def _try(self, email: str, door: Door, given_up_at: float) -> tuple[Try, Candidate | None]:
+        counted = None
+        try:
+            with self._engine.begin() as tx:
+                counted, candidate = count_try(tx, email), find_candidate(tx, email, door)
+                _refuse_if_late(given_up_at)
+            _refuse_if_late(given_up_at)  # it may be the commit that took so long
+        except Exception:
+            if counted is not None:  # by a commit that was late, or that nobody has answered
+                self._take_back(email, counted)
+            raise
+        return counted, candidate
 
-    def _take_back(self, email: str) -> None:
+    def _take_back(self, email: str, counted: Try) -> None:
         with self._engine.begin() as tx:
-            take_back_try(tx, email)
+            take_back_try(tx, email, counted)
 
     def _note_lock(self, candidate: Candidate | None, origin: Origin) -> None:
         logger.warning("user.locked", user=str(candidate.person.id) if candidate else None, ip=origin["ip"])
@@ -151,6 +158,11 @@ class LogIns:
         with self._engine.connect() as connection:
             candidate = find_candidate(connection, email, door)
         return candidate.person if candidate is not None and not candidate.is_suspended else None
+
+
+def _refuse_if_late(given_up_at: float) -> None:
+    if time.monotonic() >= given_up_at:  # he has been told 503, and nobody will look at his password
+        raise DependencyUnavailable
 
 
 def _record(tx: Connection, tenant_id: UUID, user_id: UUID, action: str, origin: Origin) -> None:

@@ -44,6 +44,13 @@ class Candidate(msgspec.Struct, frozen=True):
     is_suspended: bool  # his tenant
 
 
+class Try(msgspec.Struct, frozen=True):
+    """A log-in that counts as failed: how many have now failed in a row, and the transaction that counted it."""
+
+    failures: int
+    counted_in: str
+
+
 # What is as old as a lock is long counts no more: neither failures nor the lock itself.
 _COUNT_TRY = text(
     f"""
@@ -55,29 +62,31 @@ _COUNT_TRY = text(
                                 AND f.last_at >= clock_timestamp() - interval '15 minutes'
                                THEN clock_timestamp() + interval '15 minutes' END
      WHERE f.locked_until IS NULL OR f.locked_until <= clock_timestamp()
- RETURNING failures
+ RETURNING failures, CAST(pg_current_xact_id() AS text) AS counted_in
     """  # noqa: S608  # a number of ours
 )
-# No more are counted once it is locked: without this one there would be no lock.
+# No more are counted once it is locked: without this one there would be no lock. Only what was counted is taken back: a
+# commit that nobody answered may not have happened, and the others are somebody's failures.
 _TAKE_BACK = text(
     """
-    UPDATE login_failures SET failures = greatest(failures - 1, 0), locked_until = NULL WHERE address_hash = :hash
+    UPDATE login_failures SET failures = greatest(failures - 1, 0), locked_until = NULL
+     WHERE address_hash = :hash AND pg_xact_status(CAST(:counted_in AS xid8)) = 'committed'
     """
 )
 _FORGET = text("DELETE FROM login_failures WHERE address_hash = :hash")
 
 
-def count_try(tx: Connection, email: str) -> int:
-    """How many log-ins with this address have now failed in a row, if this one does. Raises AccountLocked."""
-    failures: int | None = tx.execute(_COUNT_TRY, {"hash": _hash(email)}).scalar()
-    if failures is None:
+def count_try(tx: Connection, email: str) -> Try:
+    """This log-in with this address, which has failed until it succeeds. Raises AccountLocked."""
+    row = tx.execute(_COUNT_TRY, {"hash": _hash(email)}).first()
+    if row is None:
         raise AccountLocked
-    return failures
+    return Try(row.failures, row.counted_in)
 
 
-def take_back_try(tx: Connection, email: str) -> None:
-    """A try that was counted was none: its password was not looked at, or was right and opened nothing all the same."""
-    tx.execute(_TAKE_BACK, {"hash": _hash(email)})
+def take_back_try(tx: Connection, email: str, counted: Try) -> None:
+    """If this try was counted, it was none: its password was not looked at, or was right and opened nothing."""
+    tx.execute(_TAKE_BACK, {"hash": _hash(email), "counted_in": counted.counted_in})
 
 
 def forget_failures(tx: Connection, email: str) -> None:

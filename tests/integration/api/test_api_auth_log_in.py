@@ -10,11 +10,14 @@ from typing import Any
 from uuid import uuid4
 
 import anyio
+import psycopg
 import pytest
 from argon2 import PasswordHasher
 from argon2.exceptions import VerificationError
 from httpx import Response
 from sqlalchemy import text
+from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
+from sqlalchemy.exc import OperationalError
 from structlog.typing import EventDict
 
 import api.hashing
@@ -28,6 +31,7 @@ from domain.ids import new_id
 from domain.tenants import passwords
 from domain.tenants.log_ins import Candidate, Door, find_candidate, find_person
 from domain.tenants.permission_rules import ROLES
+from tests.end_to_end.running import wait_until
 from tests.integration.api.people import PASSWORD, Employee, acts_on, log_in, part_of, post
 from tests.integration.api.shop import V1, Customer, error_of, fields_of
 
@@ -424,6 +428,60 @@ def test_a_try_that_took_too_long_to_be_looked_at_is_no_failure(ada: Employee, m
             error_of(ada.log_in(), 503, "DEPENDENCY_UNAVAILABLE")
             gone.set()
     assert ada.log_in().status_code == 200
+
+
+def test_a_try_whose_commit_took_too_long_is_no_failure(ada: Employee, monkeypatch: pytest.MonkeyPatch) -> None:
+    def commit_late(dialect: PGDialect_psycopg, connection: Any) -> None:
+        gone.wait(20)
+        commit(dialect, connection)
+
+    commit: Any = PGDialect_psycopg.do_commit
+    gone = threading.Event()
+    with monkeypatch.context() as slow:
+        slow.setattr(api.ring, "LOOK_UP_WITHIN_S", 0.3)
+        slow.setattr(api.log_ins, "LOOK_UP_WITHIN_S", 0.3)
+        slow.setattr(PGDialect_psycopg, "do_commit", commit_late)
+        error_of(ada.log_in(), 503, "DEPENDENCY_UNAVAILABLE")
+        gone.set()
+        wait_until(lambda: failures_of(ada) == 0)
+    assert ada.log_in().status_code == 200
+
+
+@pytest.mark.parametrize("happened", [True, False])
+def test_a_try_whose_commit_was_answered_by_nobody_takes_back_itself_and_no_other(
+    ada: Employee, monkeypatch: pytest.MonkeyPatch, happened: bool
+) -> None:
+    def lose(dialect: PGDialect_psycopg, connection: Any) -> None:
+        lost.undo()
+        if happened:
+            commit(dialect, connection)
+        raise psycopg.OperationalError("the connection is lost")
+
+    commit: Any = PGDialect_psycopg.do_commit
+    for _ in range(3):
+        error_of(ada.log_in(WRONG), 401, "UNAUTHENTICATED")
+    for _ in range(3):
+        with monkeypatch.context() as lost:
+            lost.setattr(PGDialect_psycopg, "do_commit", lose)
+            error_of(ada.log_in(), 503, "DEPENDENCY_UNAVAILABLE")
+    assert failures_of(ada) == 3
+    assert ada.log_in().status_code == 200
+
+
+def test_a_right_password_that_an_outage_kept_out_is_no_failure(ada: Employee, monkeypatch: pytest.MonkeyPatch) -> None:
+    def be_away(*_: object) -> None:
+        raise OperationalError("", {}, psycopg.OperationalError("the connection is lost"))
+
+    with monkeypatch.context() as away:
+        away.setattr(api.log_ins, "start_family", be_away)
+        assert [ada.log_in().status_code for _ in range(6)] == [503] * 6
+    assert ada.log_in().status_code == 200
+
+
+def failures_of(ada: Employee) -> int:
+    told = hashlib.sha256(ada.email.encode()).digest()
+    found: int | None = ada.shop.scalar("SELECT failures FROM login_failures WHERE address_hash = :hash", hash=told)
+    return found or 0
 
 
 def test_no_right_password_of_a_suspended_tenant_is_a_failure(ada: Employee) -> None:
