@@ -1,5 +1,5 @@
-"""What callers show, looked up in PostgreSQL and remembered for a few seconds. Who is not known is not remembered,
-whose tenant is suspended is.
+"""What callers show, looked up in PostgreSQL and remembered for a few seconds. What may be a guess is not remembered
+when it is nobody's; whose tenant is suspended, and whose log-in has ended, is.
 """
 
 import time
@@ -21,6 +21,7 @@ LOOK_UP_WITHIN_S = 2.0
 
 Mark = TypeVar("Mark", bound=Hashable)
 Answer = TypeVar("Answer")
+_Refusal = type[TenantSuspended] | type[Unauthenticated]
 
 
 class Ring(Generic[Mark]):
@@ -28,16 +29,16 @@ class Ring(Generic[Mark]):
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
-        self._known: dict[Mark, tuple[float, Caller | None]] = {}  # None: his tenant is suspended
+        self._known: dict[Mark, tuple[float, Caller | _Refusal]] = {}
 
     def remembered(self, mark: Mark) -> Caller | None:
-        """Who it was a moment ago. Raises TenantSuspended if he was turned away then."""
+        """Who it was a moment ago. Raises what he was turned away with then."""
         known = self._known.get(mark)
         if known is None or time.monotonic() - known[0] >= REMEMBER_S:
             return None
-        if known[1] is None:
-            raise TenantSuspended
-        return known[1]
+        if isinstance(known[1], Caller):
+            return known[1]
+        raise known[1]
 
     def knows(self, mark: Mark) -> bool:
         """Whether it was somebody when it was looked up last, however long ago: no guess."""
@@ -46,12 +47,13 @@ class Ring(Generic[Mark]):
     async def look_up(self, mark: Mark, find: Callable[[], Caller | None]) -> Caller:
         """Who it is now.
 
-        Raises Unauthenticated, what `find` raises, DependencyUnavailable when nobody can tell in time.
+        Raises Unauthenticated, what `find` raises, which is remembered if it says that he may not come in, and
+        DependencyUnavailable when nobody can tell in time.
         """
         try:
             found = await in_time(find)
-        except TenantSuspended:
-            self._remember(mark, None)
+        except (TenantSuspended, Unauthenticated) as refusal:
+            self._remember(mark, type(refusal))
             raise
         if found is None:
             self.forget(mark)
@@ -59,7 +61,7 @@ class Ring(Generic[Mark]):
         self._remember(mark, found)
         return found
 
-    def _remember(self, mark: Mark, found: Caller | None) -> None:
+    def _remember(self, mark: Mark, found: Caller | _Refusal) -> None:
         self.forget(mark)
         if len(self._known) >= _MOST_REMEMBERED:
             del self._known[next(iter(self._known))]  # looked up longest ago

@@ -7,6 +7,7 @@ from sqlalchemy import Engine
 
 from api.ring import Ring
 from api.tokens import AccessTokens, Claims
+from domain.errors import Unauthenticated
 from domain.tenants.callers import Caller
 from domain.tenants.log_ins import find_person
 
@@ -28,11 +29,11 @@ class TokenRing(Ring[UUID]):
             return known
         return await self.look_up(claims.sid, partial(self._find, claims))
 
-    def _find(self, claims: Claims) -> Caller | None:
+    def _find(self, claims: Claims) -> Caller:
         with self.engine.connect() as connection:
             person = find_person(connection, claims.tenant_id, claims.sub, claims.sid)
         if person is None:
-            return None
+            raise Unauthenticated  # to be remembered: we have signed it, and what has ended never begins again
         name, family = f"user:{person.id}", claims.sid
         return Caller(
             person.tenant_id, name, person.permissions, person.requests_per_minute, person.role, person.id, family

@@ -23,6 +23,7 @@ from structlog.typing import EventDict
 import api.hashing
 import api.log_ins
 import api.ring
+import api.token_ring
 from api.hashing import Hashing
 from api.tokens import AccessTokens, derived_seed
 from domain.audit import verify_chains
@@ -525,6 +526,26 @@ def test_leaving_ends_the_log_in_at_once_and_no_other(ada: Employee) -> None:
     error_of(ada.refresh(), 401, "UNAUTHENTICATED")
     assert ada.get("/orders", elsewhere["access_token"]).status_code == 200
     assert ada.acts() == ["user.logged_in", "user.logged_in", "user.logged_out"]
+
+
+def test_a_token_of_a_log_in_that_has_ended_is_looked_up_once_in_a_while_only(
+    ada: Employee, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def find(*words: Any) -> Any:
+        asked.append(words)
+        return find_person(*words)
+
+    ada.log_in()
+    assert ada.send("POST", "/auth/logout").status_code == 204
+    monkeypatch.setattr(api.token_ring, "find_person", find)
+    for _ in range(3):
+        error_of(ada.get("/orders"), 401, "UNAUTHENTICATED")
+    assert len(asked) == 1
+    monkeypatch.setattr(api.ring, "REMEMBER_S", 0.0)
+    error_of(ada.get("/orders"), 401, "UNAUTHENTICATED")
+    assert len(asked) == 2
 
 
 def test_a_key_cannot_leave_and_is_nobody(customer: Customer) -> None:
