@@ -8,7 +8,6 @@ import anyio
 import anyio.to_thread
 from msgspec import Struct
 from sqlalchemy import Engine, text
-from sqlalchemy.exc import SQLAlchemyError
 
 from api.relay_bell import RelayBell
 
@@ -50,7 +49,7 @@ class Readiness:
         try:
             with anyio.fail_after(_TIMEOUT_S):
                 return await anyio.to_thread.run_sync(self._ping, abandon_on_cancel=True)
-        except (SQLAlchemyError, TimeoutError):
+        except Exception:  # noqa: BLE001  # one wrong byte of a reply is anything from ValueError on
             return False
 
     def _ping(self) -> bool:

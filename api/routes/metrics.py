@@ -1,13 +1,13 @@
 """Metrics for Prometheus: this process's own, and what only PostgreSQL knows: depths of queues, figures of business."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from litestar import Response, get
 from litestar.di import NamedDependency
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, Gauge, generate_latest
 from sqlalchemy import Connection, Engine, QueuePool
-from sqlalchemy.exc import SQLAlchemyError
 
 from domain.business_figures import active_users, least_stock
 from domain.jobs.kind import queues
@@ -44,36 +44,35 @@ class Gauges:
         try:
             with self._engine.connect() as connection:
                 read(connection)
-        except SQLAlchemyError as error:
+        except Exception as error:  # noqa: BLE001  # what cannot be read, or decoded, stays as it was
             logger.warning("metrics.unknown", what=read.__name__.removeprefix("_read_"), error=type(error).__name__)
 
 
 def _read_depths(connection: Connection) -> None:
     rows = {row.queue: row for row in queue_depths(connection)}
-    for gauge in (OUTBOX_OLDEST, QUEUE_DEPTH):
-        gauge.clear()  # a queue that is gone shall not stay as it was
-    for queue in {*queues(), *rows}:
-        row = rows.get(queue)
-        OUTBOX_OLDEST.labels(queue).set(row.oldest_seconds if row else 0)
-        for state in STATES:
-            QUEUE_DEPTH.labels(queue, state).set(getattr(row, state) if row else 0)
+    found = {queue: rows.get(queue) for queue in {*queues(), *rows}}
+    _tell(OUTBOX_OLDEST, {(queue,): row.oldest_seconds if row else 0 for queue, row in found.items()})
+    depths = {(queue, state): getattr(row, state) if row else 0 for queue, row in found.items() for state in STATES}
+    _tell(QUEUE_DEPTH, depths)
 
 
 def _read_lanes(connection: Connection) -> None:
-    lanes = count_lanes(connection)
-    LANES.clear()  # a state that no lane is in any more
-    for (queue, state), count in lanes.items():
-        LANES.labels(queue, state).set(count)
+    _tell(LANES, count_lanes(connection))
 
 
 def _read_business(connection: Connection) -> None:
     users, free = active_users(connection), least_stock(connection, _MOST_PRODUCTS)
-    for gauge in (ACTIVE_USERS, PRODUCT_STOCK):
-        gauge.clear()  # who is not among them any more shall not stay as he was
-    for tenant_id, count in users.items():
-        ACTIVE_USERS.labels(str(tenant_id)).set(count)
-    for name, units in free.items():
-        PRODUCT_STOCK.labels(name).set(units)
+    _tell(ACTIVE_USERS, {(str(tenant_id),): count for tenant_id, count in users.items()})
+    _tell(PRODUCT_STOCK, {(name,): units for name, units in free.items()})
+
+
+def _tell(gauge: Gauge, figures: Mapping[Any, float]) -> None:
+    """These, by their labels. What is gone shall not stay as it was, and what is not is there at every moment."""
+    told = {tuple(sample.labels.values()) for metric in gauge.collect() for sample in metric.samples}
+    for labels, figure in figures.items():
+        gauge.labels(*labels).set(figure)
+    for gone in told - figures.keys():
+        gauge.remove(*gone)
 
 
 @get("/metrics", include_in_schema=False, sync_to_thread=True)
