@@ -16,7 +16,7 @@ from sqlalchemy import Connection
 from api.envelope import CODES, answer_refusal
 from api.requests import IdempotencyKey, idempotency_key
 from api.tenant_database import TenantDatabase
-from domain.errors import IdempotencyKeyInFlight, IdempotencyKeyReused, LongshoreError
+from domain.errors import IdempotencyKeyInFlight, IdempotencyKeyReused, LongshoreError, PlanExhausted
 from domain.idempotency import KeyedRequest, StoredAnswer, store_answer, take_key
 from domain.tenants.callers import Caller
 from ops.settings import Settings
@@ -26,7 +26,8 @@ Shown = TypeVar("Shown")
 Effect = Callable[[Connection], Response[Shown]]
 
 _CANONICAL = msgspec.json.Encoder(order="deterministic")
-#: Refusals by what was found, once the work had begun. All others are made anew each time.
+#: Refusals by what was found, once the work had begun. All others are made anew each time, as is that of the plan: who
+#: makes room asks for the same again.
 _KEPT_REFUSALS = {409, 422}
 _OUTCOMES: dict[type[Exception], str] = {IdempotencyKeyReused: "mismatch", IdempotencyKeyInFlight: "in_flight"}
 
@@ -81,7 +82,7 @@ class Once:
             with tx.begin_nested():
                 return effect(tx)
         except LongshoreError as error:
-            if CODES[error.code].status not in _KEPT_REFUSALS:
+            if CODES[error.code].status not in _KEPT_REFUSALS or isinstance(error, PlanExhausted):
                 raise
             return answer_refusal(self._request, error)
 

@@ -19,6 +19,7 @@ from api.routes.users import NewPerson
 from domain.errors import InsufficientStock
 from domain.ids import new_id
 from domain.inventory.stock import adjust_stock
+from domain.tenants.plan_rules import ENDPOINTS
 from tests.integration.api.shop import V1, Customer, Shop, error_of, fields_of, opened, settings_for
 from tests.integration.wire import Wire, wire_to
 from workers.retention import retain
@@ -191,6 +192,18 @@ class TestRefusals:
         path = f"/products/{new_id()}/stock-adjustments"
         error_of(customer.post(path, {"delta": 1}, Idempotency_Key="k"), 404, "NOT_FOUND")
         assert customer.post("/reports", REPORT, Idempotency_Key="k").status_code == 202
+
+    def test_what_the_plan_refused_is_made_under_its_key_once_there_is_room(
+        self, customer: Customer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setitem(ENDPOINTS, "basic", 1)
+        endpoint_id = customer.subscribed()
+        for _ in range(2):
+            refused = customer.post("/webhook-endpoints", ENDPOINT, Idempotency_Key="k")
+            error_of(refused, 409, "PLAN_EXHAUSTED")
+            assert "Idempotent-Replayed" not in refused.headers
+        assert customer.send("DELETE", f"{V1}/webhook-endpoints/{endpoint_id}").status_code == 204
+        assert customer.post("/webhook-endpoints", ENDPOINT, Idempotency_Key="k").status_code == 201
 
 
 class TestTime:
