@@ -3,6 +3,7 @@
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from threading import Semaphore
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
@@ -20,7 +21,9 @@ from api.job_news import JobNews
 from api.leaving import leaving
 from api.pages import Listing
 from api.tenant_database import TenantDatabase
+from api.threads import LONGEST_WAIT_S
 from domain import aftermath
+from domain.errors import Overloaded
 from domain.jobs.queries import JobFilter, get_job, held_jobs, list_jobs
 from domain.jobs.results import readable_result, result_expires_at
 from domain.jobs.state_machine import TERMINAL, JobState
@@ -32,6 +35,8 @@ StateFilter = Annotated[State | None, QueryParameter(name="state", required=Fals
 ParentFilter = Annotated[UUID | None, QueryParameter(name="parentId", required=False)]
 KindFilter = Annotated[str | None, QueryParameter(name="kind", required=False, max_length=100)]
 
+#: Of the few sessions that look up everybody's keys, so many may be used to ask what workers hold.
+_ROOM = Semaphore(2)
 #: What the answer depends on besides who asks.
 _VARY = "Prefer"
 #: What a caller may know of an error. The rest is the operators': messages can carry what is not the caller's to see.
@@ -135,8 +140,13 @@ def get_jobs(
 
 
 def _held(engine: Engine) -> Sequence[UUID]:
-    with engine.connect() as connection:
-        return held_jobs(connection)
+    if not _ROOM.acquire(timeout=LONGEST_WAIT_S):
+        raise Overloaded
+    try:
+        with engine.connect() as connection:
+            return held_jobs(connection)
+    finally:
+        _ROOM.release()
 
 
 @get(
