@@ -19,6 +19,8 @@ OUTAGE_S = 1.0
 #: After so many returned attempts an outage counts as a failure of the job. Which of them were outages the claim does
 #: not tell, and with a lane most are because something outside said "not now", perhaps for days.
 MOST_RETURNS, MOST_RETURNS_IN_A_LANE = 20, 1_000
+#: Not done, and not tried either: it waits at once for a worker, in a bundle of its own.
+HANDED_BACK = Snoozed(0.0, "handed back", handed_back=True)
 #: Deadlock, serialization failure, lock timeout: nothing is wrong with the job, the same transaction may work now.
 _TRANSIENT = {"40P01", "40001", "55P03"}
 
@@ -56,7 +58,7 @@ def ending_of_handler(error: BaseException, ctx: JobContext) -> Ending | None:
 
 def is_of_all(error: BaseException) -> bool:
     """Whether each job of a bundle would meet it as well: nothing is won by trying them one by one."""
-    return isinstance(error, DependencyDown) or is_over_time(error) or is_outage(error)
+    return isinstance(error, DependencyDown) or is_outage(error)
 
 
 def seen_in(error: BaseException) -> Observation | None:

@@ -14,24 +14,27 @@ from uuid import UUID
 
 import msgspec
 from sqlalchemy import Engine
-from sqlalchemy.exc import DBAPIError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from domain.ids import new_id
-from domain.jobs.attempts import ClaimedJob, start_if_due
+from domain.jobs.attempts import ClaimedJob
 from domain.jobs.kind import JobKind, UnknownJobKind, find_kind
-from domain.jobs.retry_policy import DeadlineExceeded, Ending, Errored, Snoozed, Succeeded
+from domain.jobs.retry_policy import DeadlineExceeded, Ending, Errored, Succeeded
 from domain.lanes.lane_rules import Observation
+from domain.outages import is_over_time
 from ops.telemetry import log
+from workers.claims import Claims
 from workers.context import WENT_WELL, BundleContext, BundleJob, JobContext, Resources
-from workers.endings import PATIENTLY, ending_of_handler, ending_of_job, is_of_all, seen_in, tell
+from workers.endings import HANDED_BACK, PATIENTLY, ending_of_handler, ending_of_job, is_of_all, seen_in, tell
 from workers.holdings import Held
 from workers.late_bundles import LateBundles
 from workers.recorder import Recorder, unstorable
 from workers.registry import HANDLERS, Handler, Mode
-from workers.tally import count_claimed, count_ended
+from workers.tally import count_ended
 
 logger = log(__name__)
+
+#: Jobs with their arguments.
+Work = Sequence[tuple[ClaimedJob, Any]]
 
 _UNKNOWN_TIMEOUT_S = 60.0
 _WRITTEN_WITHIN_S = 6.0
@@ -41,8 +44,7 @@ class Executor:
     """Runs bundles for one worker process. `run_bundle` is called by many threads."""
 
     def __init__(self, resources: Resources, recorder: Recorder, worker_id: UUID, claims: Engine) -> None:
-        self._resources, self._recorder, self._worker_id = resources, recorder, worker_id
-        self._claims = claims.execution_options(isolation_level="AUTOCOMMIT")
+        self._resources, self._recorder, self._claims = resources, recorder, Claims(claims, worker_id)
         self._loop = asyncio.new_event_loop()
         self._lone, self._left = Lock(), deque[list[UUID]](maxlen=1_000)  # more of them ring again
         self.holdings, self.late = resources.holdings, LateBundles()
@@ -102,13 +104,14 @@ class Executor:
     def hand_back(self, jobs: Sequence[ClaimedJob]) -> None:
         """These jobs, claimed but not done, wait for another worker at once, without having used an attempt."""
         for job in jobs:
-            self._record(job, Snoozed(0.0, "the worker is stopping", handed_back=True))
+            self._record(job, HANDED_BACK)
 
     def expire(self, held: Held) -> None:
-        """The job's time is up: this attempt has failed, whatever its handler still does."""
+        """The job's time is up: this attempt has failed, or its bundle did, whatever the handler still does."""
         is_first = self.late.note(held.lease_id)
         timed_out = Errored("TimedOut", f"no result after {held.timeout_s:g} s")
-        if not self._record(held.job, timed_out, seen=Observation(False)) and is_first:
+        ending, seen = (HANDED_BACK, None) if held.together else (timed_out, Observation(False))
+        if not self._record(held.job, ending, seen) and is_first:
             self.late.forget(held.lease_id)  # it ended this very moment
 
     def close(self) -> None:
@@ -133,27 +136,9 @@ class Executor:
     def _claim(self, ids: Sequence[UUID], lease_id: UUID, *, lone: bool) -> list[ClaimedJob]:
         if self.stopping:
             return []
-        try:
-            jobs = self._start(ids, lease_id, lone)
-        except (DBAPIError, PoolTimeout) as error:
-            logger.warning("claim.failed", jobs=len(ids), error=type(error).__name__)
-            return []  # nothing was claimed and they ring again, or their leases run out
-        if len(jobs) < len(ids) and (lone or len(ids) > 1):
-            logger.info("bell.duplicate", jobs=len(ids) - len(jobs))
-        count_claimed(jobs)
+        jobs = self._claims.claim(ids, lease_id, lone=lone)
         self._resources.announce(job.id for job in jobs)
         return jobs
-
-    def _start(self, ids: Sequence[UUID], lease_id: UUID, lone: bool) -> list[ClaimedJob]:
-        try:
-            with self._claims.connect() as connection:
-                return start_if_due(connection, ids, self._worker_id, lease_id=lease_id, lone=lone)
-        except DBAPIError as error:
-            if not error.connection_invalidated:
-                raise
-        # PostgreSQL was restarted since this connection was used. What a lost reply started, its lease gives back.
-        with self._claims.connect() as connection:
-            return start_if_due(connection, ids, self._worker_id, lease_id=lease_id, lone=lone)
 
     def _run_kind(self, name: str, jobs: list[ClaimedJob], lease_id: UUID) -> None:
         try:
@@ -175,7 +160,7 @@ class Executor:
             self._record(job, DeadlineExceeded())
         return [job for job in jobs if job not in late] if late else list(jobs)
 
-    def _decode(self, kind: JobKind, jobs: Sequence[ClaimedJob]) -> list[tuple[ClaimedJob, Any]]:
+    def _decode(self, kind: JobKind, jobs: Sequence[ClaimedJob]) -> Work:
         decoded = []
         for job in jobs:
             try:
@@ -186,7 +171,7 @@ class Executor:
                 self._record(job, ending_of_job(error, job))
         return decoded
 
-    def _perform(self, kind: JobKind, handler: Handler, work: list[tuple[ClaimedJob, Any]]) -> None:
+    def _perform(self, kind: JobKind, handler: Handler, work: Work) -> None:
         match handler.mode:
             case Mode.PLAIN:
                 for job, args in work:
@@ -211,7 +196,7 @@ class Executor:
             ctx.close()
         return self._conclude(job, ctx, ending)
 
-    async def _run_all(self, handler: Handler, work: Sequence[tuple[ClaimedJob, Any]], timeout_s: float) -> None:
+    async def _run_all(self, handler: Handler, work: Work, timeout_s: float) -> None:
         await asyncio.gather(*(self._run_async(handler, job, args, timeout_s) for job, args in work))
 
     async def _run_async(self, handler: Handler, job: ClaimedJob, args: Any, timeout_s: float) -> None:
@@ -228,25 +213,33 @@ class Executor:
             ctx.close()
         self._conclude(job, ctx, ending)
 
-    def _run_bulk(self, handler: Handler, work: Sequence[tuple[ClaimedJob, Any]], timeout_s: float) -> None:
+    def _run_bulk(self, handler: Handler, work: Work, timeout_s: float) -> None:
         if self.stopping:
             return self.hand_back([job for job, _ in work])
-        work = [(job, args) for job, args in work if self.holdings.start(job)]
+        work = [(job, args) for job, args in work if self.holdings.start(job, together=len(work) > 1)]
         if not work:
             return None
         try:
             self._run_bundle_transaction(handler, work, time.monotonic() + timeout_s)
         except BaseException as error:  # noqa: BLE001  # as above
-            if len(work) > 1 and not is_of_all(error):
-                logger.warning("bundle.split", kind=work[0][0].kind, jobs=len(work), error=type(error).__name__)
-                for job, args in work:  # one of them is to blame: by itself it fails by itself
-                    self._run_bulk(handler, [(job, args)], timeout_s)
-            else:
-                for job, _ in work:
-                    self._record(job, ending_of_job(error, job), seen_in(error))
+            self._run_apart(handler, work, timeout_s, error)
         return None
 
-    def _run_bundle_transaction(self, handler: Handler, work: Sequence[tuple[ClaimedJob, Any]], ends_at: float) -> None:
+    def _run_apart(self, handler: Handler, work: Work, timeout_s: float, error: BaseException) -> None:
+        """After this error of their bundle. Who is to blame, by itself fails by itself."""
+        jobs = [job for job, _ in work]
+        if len(work) == 1 or is_of_all(error):
+            for job in jobs:
+                self._record(job, ending_of_job(error, job), seen_in(error))
+        else:
+            logger.warning("bundle.split", kind=jobs[0].kind, jobs=len(jobs), error=type(error).__name__)
+            if is_over_time(error):  # here, one after the other, they would take as long again
+                self.hand_back(jobs)
+            else:
+                for mate in work:
+                    self._run_bulk(handler, [mate], timeout_s)
+
+    def _run_bundle_transaction(self, handler: Handler, work: Work, ends_at: float) -> None:
         bundle = PATIENTLY(self._try_bundle, handler, work, ends_at)
         if not bundle.committed:
             raise RuntimeError("a bulk handler ends its jobs in bundle.transaction(), and lets its errors pass")
@@ -254,9 +247,7 @@ class Executor:
         self.holdings.lose(job for job, _ in work)  # those that were held no more
         count_ended([(outcome.job, outcome.finish.outcome) for outcome in bundle.outcomes])
 
-    def _try_bundle(
-        self, handler: Handler, work: Sequence[tuple[ClaimedJob, Any]], ends_at: float
-    ) -> BundleContext[Any]:
+    def _try_bundle(self, handler: Handler, work: Work, ends_at: float) -> BundleContext[Any]:
         jobs = [BundleJob(job, args) for job, args in work]
         bundle: BundleContext[Any] = BundleContext(jobs, self._resources, ends_at)
         handler.run(bundle)

@@ -21,6 +21,8 @@ class Held(msgspec.Struct):
     lease_id: UUID
     claimed_at: float
     started_at: float | None = None
+    #: Started with mates in one transaction: that they are late together says nothing of any of them.
+    together: bool = False
     decided: bool = False
     cancel_requested: bool = False
 
@@ -59,13 +61,13 @@ class Holdings:
                 self._held[job.id] = Held(job, timeout_s, lease_id, now)
             self._leases[lease_id] = self._leases.get(lease_id, 0) + len(jobs)
 
-    def start(self, job: ClaimedJob) -> bool:
+    def start(self, job: ClaimedJob, *, together: bool = False) -> bool:
         """The job's time begins. False when somebody has decided about it already: it must not run."""
         with self._lock:
             held = self._held.get(job.id)
             if held is None or held.decided or held.job.claim != job.claim:
                 return False
-            held.started_at = time.monotonic()
+            held.started_at, held.together = time.monotonic(), together
             return True
 
     def decide(self, job: ClaimedJob) -> bool:

@@ -64,6 +64,11 @@ with declarations():  # known while a test of this module runs, see `kinds`
 
         word: str
 
+    class Steady(JobArgs, kind="test.steady", queue="test", retry=Backoff(max_attempts=3), timeout=1.0):
+        """Takes some time for each."""
+
+        word: str
+
     class Picky(JobArgs, kind="test.picky", queue="test", retry=Backoff(max_attempts=3)):
         """Looks at what it is given, and stumbles over some of it."""
 
@@ -125,7 +130,7 @@ class Fleet:
 
 @pytest.fixture
 def kinds() -> Iterator[None]:
-    with known(Say, Hurry, Picky):
+    with known(Say, Hurry, Steady, Picky):
         yield
 
 
@@ -519,17 +524,82 @@ def test_a_transaction_ends_when_its_jobs_time_is_up(fleet: Fleet) -> None:
 
 
 def test_a_bulk_transaction_ends_when_its_jobs_time_is_up(fleet: Fleet) -> None:
-    calls = []
-
     @handles_bulk(Hurry)
     def handler(bundle: BundleContext[Hurry]) -> None:
-        calls.append(1)
         with bundle.transaction() as (tx, _):
             tx.execute(text("SELECT pg_sleep(5)"))
 
-    assert states(fleet.run(Hurry("one"), Hurry("two"))) == ["retrying", "retrying"]
-    # And nobody tries them one by one, which would take the same time again for each
-    assert (fleet.outcomes(), len(calls)) == ([("retrying", "TimedOut")] * 2, 1)
+    assert states(fleet.run(Hurry("one"))) == ["retrying"]
+    assert fleet.outcomes() == [("retrying", "TimedOut")]
+
+
+def test_a_bundle_that_is_too_slow_for_being_large_runs_one_by_one_and_costs_no_attempt(fleet: Fleet) -> None:
+    calls = []
+
+    @handles_bulk(Steady)
+    def handler(bundle: BundleContext[Steady]) -> None:
+        with bundle.transaction() as (tx, mates):
+            calls.append(len(mates))
+            tx.execute(text("SELECT pg_sleep(:seconds)"), {"seconds": 0.3 * len(mates)})
+
+    # When together they take longer than their kind may
+    fleet.vitals.start()
+    jobs = fleet.run(*(Steady(word) for word in "abcd"))
+    # Then they wait for bells of their own, untried
+    assert [(job.state, job.attempt) for job in jobs] == [("queued", 0)] * 4
+    assert rows(fleet.engine, "SELECT DISTINCT alone FROM outbox") == [(True,)]
+    # And one by one they all succeed
+    for job in jobs:
+        fleet.ring([job.id])
+    fleet.vitals.stop()
+    jobs = [the_job(fleet.engine, job.id) for job in jobs]
+    assert [(job.state, job.attempt) for job in jobs] == [("succeeded", 1)] * 4
+    assert fleet.outcomes() == [("handed_back", None), ("succeeded", None)] * 4
+    assert calls == [4, 1, 1, 1, 1]
+
+
+def test_the_watchdog_takes_a_slow_bundle_for_what_postgresql_does(fleet: Fleet) -> None:
+    # Given a bulk handler that hangs where PostgreSQL does not see it
+    released = threading.Event()
+
+    @handles_bulk(Hurry)
+    def handler(bundle: BundleContext[Hurry]) -> None:
+        assert released.wait(30)
+        with bundle.transaction() as (tx, _):
+            tx.execute(text("SELECT 1"))
+
+    ids = enqueued(fleet.engine, fleet.tenant_id, Hurry("one"), Hurry("two"))
+    bundle = threading.Thread(target=fleet.executor.run_bundle, args=("test.hurry", [job_id.hex for job_id in ids]))
+    fleet.vitals.start()
+    bundle.start()
+    # When the time of two is up, then they go back; when that of one is, it has failed
+    eventually(lambda: fleet.outcomes() == [("handed_back", None)] * 2)
+    one_alone = threading.Thread(target=fleet.executor.run_bundle, args=("test.hurry", [ids[0].hex]))
+    one_alone.start()
+    eventually(lambda: ("retrying", "TimedOut") in fleet.outcomes())
+    # And what the handler still does changes nothing
+    released.set()
+    bundle.join(30)
+    one_alone.join(30)
+    fleet.vitals.stop()
+    assert states([the_job(fleet.engine, job_id) for job_id in ids]) == ["retrying", "queued"]
+
+
+def test_the_mates_of_a_split_bundle_that_get_no_turn_in_time_go_back(fleet: Fleet) -> None:
+    # Given a bundle that breaks, whose jobs by themselves take nearly all of their time
+    @handles_bulk(Steady)
+    def handler(bundle: BundleContext[Steady]) -> None:
+        with bundle.transaction() as (tx, mates):
+            if len(mates) > 1:
+                raise LookupError
+            tx.execute(text("SELECT pg_sleep(0.7)"))
+
+    fleet.vitals.start()
+    jobs = fleet.run(*(Steady(word) for word in "abcd"))
+    fleet.vitals.stop()
+    # Then some run and the others wait, and nobody is taken for late
+    assert {job.state for job in jobs} == {"succeeded", "queued"}
+    assert [job.attempt for job in jobs] == [int(job.state == "succeeded") for job in jobs]
 
 
 def test_one_claim_of_a_job_publishes_nothing_for_another(fleet: Fleet) -> None:
