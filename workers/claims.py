@@ -20,25 +20,25 @@ class Claims:
     def __init__(self, engine: Engine, worker_id: UUID) -> None:
         self._engine, self._worker_id = engine.execution_options(isolation_level="AUTOCOMMIT"), worker_id
 
-    def claim(self, ids: Sequence[UUID], lease_id: UUID, *, lone: bool) -> list[ClaimedJob]:
-        """Those that were really due, under this lease."""
+    def claim(self, ids: Sequence[UUID], lease_id: UUID, most_crashes: int | None = None) -> list[ClaimedJob] | None:
+        """Those that were really due, under this lease; see `start_if_due`. None = PostgreSQL could not be asked."""
         try:
-            jobs = self._start(ids, lease_id, lone)
+            jobs = self._start(ids, lease_id, most_crashes)
         except (DBAPIError, PoolTimeout) as error:
             logger.warning("claim.failed", jobs=len(ids), error=type(error).__name__)
-            return []  # nothing was claimed and they ring again, or their leases run out
-        if len(jobs) < len(ids) and (lone or len(ids) > 1):
+            return None  # nothing was claimed and they ring again, or their leases run out
+        if len(jobs) < len(ids) and (most_crashes or len(ids) > 1):
             logger.info("bell.duplicate", jobs=len(ids) - len(jobs))
         count_claimed(jobs)
         return jobs
 
-    def _start(self, ids: Sequence[UUID], lease_id: UUID, lone: bool) -> list[ClaimedJob]:
+    def _start(self, ids: Sequence[UUID], lease_id: UUID, most_crashes: int | None) -> list[ClaimedJob]:
         try:
             with self._engine.connect() as connection:
-                return start_if_due(connection, ids, self._worker_id, lease_id=lease_id, lone=lone)
+                return start_if_due(connection, ids, self._worker_id, lease_id=lease_id, most_crashes=most_crashes)
         except DBAPIError as error:
             if not error.connection_invalidated:
                 raise
         # PostgreSQL was restarted since this connection was used. What a lost reply started, its lease gives back.
         with self._engine.connect() as connection:
-            return start_if_due(connection, ids, self._worker_id, lease_id=lease_id, lone=lone)
+            return start_if_due(connection, ids, self._worker_id, lease_id=lease_id, most_crashes=most_crashes)

@@ -6,9 +6,8 @@ recorded by itself, as soon as it is known.
 
 import asyncio
 import time
-from collections import deque
 from collections.abc import Sequence
-from threading import Lock, Thread
+from threading import Thread
 from typing import Any
 from uuid import UUID
 
@@ -18,7 +17,7 @@ from sqlalchemy import Engine
 from domain.ids import new_id
 from domain.jobs.attempts import ClaimedJob
 from domain.jobs.kind import JobKind, UnknownJobKind, find_kind
-from domain.jobs.retry_policy import DeadlineExceeded, Ending, Errored, Succeeded
+from domain.jobs.retry_policy import MAX_CRASHES, DeadlineExceeded, Ending, Errored, Succeeded
 from domain.lanes.lane_rules import Observation
 from domain.outages import is_over_time
 from ops.telemetry import log
@@ -27,6 +26,7 @@ from workers.context import WENT_WELL, BundleContext, BundleJob, JobContext, Res
 from workers.endings import HANDED_BACK, PATIENTLY, ending_of_handler, ending_of_job, is_of_all, seen_in, tell
 from workers.holdings import Held
 from workers.late_bundles import LateBundles
+from workers.lone_jobs import LoneJobs
 from workers.recorder import Recorder, unstorable
 from workers.registry import HANDLERS, Handler, Mode
 from workers.tally import count_ended
@@ -46,48 +46,35 @@ class Executor:
     def __init__(self, resources: Resources, recorder: Recorder, worker_id: UUID, claims: Engine) -> None:
         self._resources, self._recorder, self._claims = resources, recorder, Claims(claims, worker_id)
         self._loop = asyncio.new_event_loop()
-        self._lone, self._left = Lock(), deque[list[UUID]](maxlen=1_000)  # more of them ring again
-        self.holdings, self.late = resources.holdings, LateBundles()
+        self.holdings, self.late, self._lone = resources.holdings, LateBundles(), LoneJobs()
         self.stopping = False
         self._loop_thread = Thread(target=self._loop.run_forever, name="event-loop", daemon=True)
         self._loop_thread.start()
 
     def run_bundle(self, kind: str, ids: Sequence[str]) -> None:  # noqa: ARG002  # the rows know their kind
         """The jobs of this bell that were really due are run and their outcomes recorded. Never raises for a job."""
-        found = [UUID(hex=word) for word in ids]
-        may_be_lone = len(found) == 1
-        if may_be_lone and self._lone.acquire(blocking=False):
-            self._run_lone(found)
-        elif not self._run_claimed(found) and may_be_lone:
-            self._left.append(found)  # for the thread that runs such a job now: this one is free for others
-        while self._left and self._lone.acquire(blocking=False):
-            self._run_lone(self._left.popleft() if self._left else [])
-
-    def _run_claimed(self, ids: Sequence[UUID]) -> bool:
-        """Those that may run beside others. False when there were none."""
-        lease_id = new_id()
-        jobs = self._claim(ids, lease_id, lone=False)
-        self._run_jobs(jobs, lease_id)
-        return bool(jobs)
-
-    def _run_lone(self, ids: Sequence[UUID]) -> None:
-        """A job that was in a crash is not even claimed beside another such: else the innocent go down with the guilty.
-
-        Called with `_lone` held, which any other job gives back at once.
-        """
-        lease_id, is_held = new_id(), True
-        try:
-            jobs = self._claim(ids, lease_id, lone=True)
-            if not any(job.crashes for job in jobs):
-                self._lone.release()
-                is_held = False
+        found, lease_id = [UUID(hex=word) for word in ids], new_id()
+        jobs = self._claim(found, lease_id)
+        if jobs == [] and len(found) == 1:
+            jobs = self._claim(found, lease_id, most_crashes=0)  # handed back, it is no worse than others
+        if jobs:
             self._run_jobs(jobs, lease_id)
-            if is_held:
-                # What the next such job takes down with it must not be the outcome of this one.
-                self.holdings.wait_until_written(jobs, _WRITTEN_WITHIN_S)
+        elif jobs == [] and len(found) == 1:
+            self._lone.leave(found)  # one that was in a crash, or no longer ours to claim
+        while turn := self._lone.take_turn(lease_id := new_id()):
+            self._run_lone(*turn, lease_id)
+
+    def _run_lone(self, ids: Sequence[UUID], most_crashes: int, lease_id: UUID) -> None:
+        """A job that was in a crash is not even claimed beside another such: the innocent would go down with it."""
+        try:
+            jobs = self._claim(ids, lease_id, most_crashes=most_crashes) or []
+            if any(job.crashes >= MAX_CRASHES - 1 for job in jobs):
+                self._lone.keep_turn(lease_id)
+            self._run_jobs(jobs, lease_id)
+            # What the next such job takes down with it must not be the outcome of this one.
+            self.holdings.wait_until_written(jobs, _WRITTEN_WITHIN_S)
         finally:
-            if is_held:
-                self._lone.release()
+            self._lone.end_turn(lease_id)
 
     def _run_jobs(self, jobs: list[ClaimedJob], lease_id: UUID) -> None:
         for name in {job.kind for job in jobs}:  # a forged bell may mix kinds
@@ -109,6 +96,7 @@ class Executor:
     def expire(self, held: Held) -> None:
         """The job's time is up: this attempt has failed, or its bundle did, whatever the handler still does."""
         is_first = self.late.note(held.lease_id)
+        self._lone.end_turn(held.lease_id)  # it may never return
         timed_out = Errored("TimedOut", f"no result after {held.timeout_s:g} s")
         ending, seen = (HANDED_BACK, None) if held.together else (timed_out, Observation(False))
         if not self._record(held.job, ending, seen) and is_first:
@@ -133,11 +121,11 @@ class Executor:
             await asyncio.wait(unfinished, timeout=2)
         await self._resources.http.close()
 
-    def _claim(self, ids: Sequence[UUID], lease_id: UUID, *, lone: bool) -> list[ClaimedJob]:
-        if self.stopping:
-            return []
-        jobs = self._claims.claim(ids, lease_id, lone=lone)
-        self._resources.announce(job.id for job in jobs)
+    def _claim(self, ids: Sequence[UUID], lease_id: UUID, most_crashes: int | None = None) -> list[ClaimedJob] | None:
+        """None = nobody could be asked."""
+        jobs = None if self.stopping else self._claims.claim(ids, lease_id, most_crashes)
+        if jobs:
+            self._resources.announce(job.id for job in jobs)
         return jobs
 
     def _run_kind(self, name: str, jobs: list[ClaimedJob], lease_id: UUID) -> None:

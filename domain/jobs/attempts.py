@@ -14,6 +14,7 @@ from sqlalchemy import Connection, text
 from domain.database import database_time
 from domain.ids import new_id
 from domain.jobs.partitions import within
+from domain.jobs.retry_policy import MAX_CRASHES
 
 #: How long a worker may be silent before its running jobs are taken over, and how often it speaks.
 LEASE_S = 8.0
@@ -52,7 +53,7 @@ _START = f"""
     WITH gone AS (
         DELETE FROM outbox
          WHERE job_id = ANY(CAST(:ids AS uuid[])) AND (rings > 0 OR due_at <= clock_timestamp())
-           AND (NOT alone OR :lone)
+           AND NOT alone
      RETURNING job_id),
     started AS (
         UPDATE jobs SET state = 'running', claim = claim + 1, attempt = attempt + 1, version = version + 1,
@@ -68,6 +69,12 @@ _START = f"""
     SELECT CAST(json_agg(json_build_array({CLAIMED})) AS text) FROM started
     """  # noqa: S608  # constants of ours
 
+# A statement of its own for those that travel alone: to look for crashes makes every claim a tenth dearer.
+_ALONE = """
+    (NOT alone OR job_id = ANY(ARRAY(
+        SELECT id FROM jobs WHERE id = ANY(CAST(:ids AS uuid[])) AND id {weeks} AND crashes <= :most_crashes)))
+    """
+
 # One text instead of many columns: read in one go, several times faster than row by row.
 _CLAIMED_JOBS = msgspec.json.Decoder(list[ClaimedJob])
 
@@ -79,18 +86,20 @@ def start_if_due(
     *,
     lease_id: UUID | None = None,
     lease_s: float = LEASE_S,
-    lone: bool = True,
+    most_crashes: int | None = MAX_CRASHES,
 ) -> list[ClaimedJob]:
     """Those of `ids` that were waiting and due are running under new claims and one lease; their obligations ended.
 
     One statement. The others are left alone: already running, finished, cancelled, not yet due, or unknown; and those
-    that travel alone, unless `lone`. A crash before the commit leaves everything as it was, and the rows ring again.
+    that travel alone, unless they were in at most `most_crashes`. A crash before the commit leaves everything as it
+    was, and the rows ring again.
     """
     if not ids:
         return []
     # In order, so that overlapping bundles do not deadlock.
     claim = {"ids": uuid_array(sorted(ids)), "worker_id": worker_id, "lease_id": lease_id or new_id()}
-    claimed = tx.execute(within(_START, ids), {**claim, "lease_s": lease_s, "lone": lone}).scalar()
+    start = _START if most_crashes is None else _START.replace("NOT alone", _ALONE)
+    claimed = tx.execute(within(start, ids), {**claim, "lease_s": lease_s, "most_crashes": most_crashes}).scalar()
     jobs = _CLAIMED_JOBS.decode(claimed) if claimed else []
     if jobs:
         database_time.hear(jobs[0].started_at)

@@ -1070,3 +1070,107 @@ def test_of_the_jobs_that_were_in_a_crash_one_runs_at_a_time_and_the_next_right_
     go_on.set()
     eventually(lambda: states([the_job(fleet.engine, one) for one in (guilty, innocent)]) == ["succeeded"] * 2)
     thread.join(10)
+
+
+class Gates:
+    """A handler whose jobs wait where they are let go, by their word; `at_work` names those that have begun."""
+
+    def __init__(self, payload: type[JobArgs] = Say) -> None:
+        self.at_work: set[str] = set()
+        self._open: dict[str, threading.Event] = {}
+        plain(self._act, payload)
+
+    def _act(self, word: str, _: JobContext) -> None:
+        gate = self._open.setdefault(word, threading.Event())
+        self.at_work.add(word)
+        assert gate.wait(30)
+
+    def open(self, *words: str) -> None:
+        for word in words:
+            self._open.setdefault(word, threading.Event()).set()
+
+
+def suspects(fleet: Fleet, crashes: dict[str, int], payload: type[JobArgs] = Say) -> dict[str, UUID]:
+    """Jobs that come back alone, each after so many crashes."""
+    ids = enqueued(fleet.engine, fleet.tenant_id, *(payload(word) for word in crashes))
+    for job_id, count in zip(ids, crashes.values(), strict=True):
+        execute(fleet.engine, "UPDATE jobs SET crashes = :count WHERE id = :id", count=count, id=job_id)
+    execute(fleet.engine, "UPDATE outbox SET alone = true")
+    return dict(zip(crashes, ids, strict=True))
+
+
+def heard(fleet: Fleet, job_id: UUID) -> threading.Thread:
+    """The thread that hears the bell of this job."""
+    thread = threading.Thread(target=fleet.executor.run_bundle, args=("test.say", [job_id.hex]))
+    thread.start()
+    return thread
+
+
+def test_what_was_handed_back_does_not_wait_for_a_job_that_was_in_a_crash(fleet: Fleet) -> None:
+    gates, ids = Gates(), suspects(fleet, {"suspect": 1, "one": 0, "two": 0, "three": 0})
+    # When a job that was in a crash runs, and all the bells are heard at once
+    threads = [heard(fleet, ids["suspect"])]
+    eventually(lambda: gates.at_work == {"suspect"})
+    threads += [heard(fleet, ids[word]) for word in ("one", "two", "three")]
+    # Then all run beside it
+    eventually(lambda: gates.at_work == set(ids))
+    gates.open(*ids)
+    for thread in threads:
+        thread.join(30)
+    eventually(lambda: not fleet.holdings)
+
+
+def test_others_that_were_in_a_crash_wait_for_the_first_seconds_of_a_long_one_only(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("workers.lone_jobs.TURN_S", 0.5)
+    gates, ids = Gates(), suspects(fleet, {"long": 1, "next": 1, "last chance": 2})
+    first = heard(fleet, ids["long"])
+    eventually(lambda: gates.at_work == {"long"})
+    # When the bell of another rings, and one more after a while
+    fleet.executor.run_bundle("test.say", [ids["next"].hex])
+    assert the_job(fleet.engine, ids["next"]).state == "queued"
+    threading.Event().wait(0.6)
+    second = heard(fleet, ids["next"])
+    # Then it runs
+    eventually(lambda: gates.at_work == {"long", "next"})
+    # But one that another crash would bury does not, however long they run
+    threading.Event().wait(0.6)
+    fleet.executor.run_bundle("test.say", [ids["last chance"].hex])
+    assert the_job(fleet.engine, ids["last chance"]).state == "queued"
+    gates.open(*ids)
+    first.join(30)
+    second.join(30)
+    fleet.ring([ids["last chance"]])
+    assert the_job(fleet.engine, ids["last chance"]).state == "succeeded"
+
+
+def test_a_job_that_another_crash_would_bury_runs_beside_no_other_that_was_in_one(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("workers.lone_jobs.TURN_S", 0.1)
+    gates, ids = Gates(), suspects(fleet, {"last chance": 2, "other": 1})
+    thread = heard(fleet, ids["last chance"])
+    eventually(lambda: gates.at_work == {"last chance"})
+    for _ in range(3):
+        threading.Event().wait(0.1)
+        fleet.executor.run_bundle("test.say", [ids["other"].hex])
+    assert the_job(fleet.engine, ids["other"]).state == "queued"
+    # And right after it the other has its turn
+    gates.open(*ids)
+    thread.join(30)
+    eventually(lambda: the_job(fleet.engine, ids["other"]).state == "succeeded")
+    eventually(lambda: not fleet.holdings)
+
+
+def test_others_that_were_in_a_crash_do_not_wait_for_one_that_was_given_up(fleet: Fleet) -> None:
+    gates, ids = Gates(Hurry), suspects(fleet, {"hangs": 2, "next": 2}, Hurry)
+    gates.open("next")
+    fleet.vitals.start()
+    thread = heard(fleet, ids["hangs"])
+    eventually(lambda: fleet.outcomes() == [("retrying", "TimedOut")])
+    fleet.executor.run_bundle("test.hurry", [ids["next"].hex])
+    eventually(lambda: the_job(fleet.engine, ids["next"]).state == "succeeded")
+    gates.open("hangs")
+    thread.join(30)
+    fleet.vitals.stop()

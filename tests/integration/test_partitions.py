@@ -84,7 +84,7 @@ def partitions_read(database_url: str, statement: str) -> set[str]:
     """The partitions of `jobs` that this statement reads for two jobs of this week, planned before they are known."""
     ids = [new_id(), new_id()]
     statement = within(statement, ids).text
-    lease = {"lease_s": 8, "lone": True, "worker_id": ids[0], "lease_id": ids[0]}
+    lease = {"lease_s": 8, "most_crashes": 3, "worker_id": ids[0], "lease_id": ids[0]}
     values = {"ids": ids, "claims": [1, 1], "claim": 1, **lease}
     names = list(dict.fromkeys(re.findall(r"(?<!:):(\w+)", statement)))
     numbered = re.sub(r"(?<!:):(\w+)", lambda found: f"${names.index(found[1]) + 1}", statement)
@@ -99,7 +99,11 @@ def partitions_read(database_url: str, statement: str) -> set[str]:
     return {table for table, run in scans if "never executed" not in run}
 
 
-@pytest.mark.parametrize("statement", [attempts._START, attempts._HOLD, finish._SUCCEED], ids=["start", "hold", "end"])
+@pytest.mark.parametrize(
+    "statement",
+    [attempts._START, attempts._START.replace("NOT alone", attempts._ALONE), attempts._HOLD, finish._SUCCEED],
+    ids=["start", "start alone", "hold", "end"],
+)
 def test_claim_and_finish_read_only_the_partition_of_their_jobs(database_url: str, statement: str) -> None:
     assert partitions_read(database_url, statement) == {partition_name("jobs", datetime.now(UTC))}
 

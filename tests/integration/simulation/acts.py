@@ -47,18 +47,21 @@ class Act(Protocol):
 class Claim:
     """A worker's claim of a bundle, under one lease."""
 
-    def __init__(self, ids: Sequence[UUID], *, lone: bool = True, silent: bool = False) -> None:
-        self.ids, self._lone, self._silent = ids, lone, silent
+    def __init__(
+        self, ids: Sequence[UUID], *, most_crashes: int | None = law.MOST_CRASHES, silent: bool = False
+    ) -> None:
+        self.ids, self._most_crashes, self._silent = ids, most_crashes, silent
         self.worker_id, self.lease_id = new_id(), new_id()
         self.jobs: list[ClaimedJob] = []
 
     def run(self, tx: Connection) -> Mapping[UUID, object]:
         lease_s = -1.0 if self._silent else HOUR_S
-        self.jobs = start_if_due(tx, self.ids, self.worker_id, lease_id=self.lease_id, lease_s=lease_s, lone=self._lone)
+        who = {"worker_id": self.worker_id, "lease_id": self.lease_id}
+        self.jobs = start_if_due(tx, self.ids, **who, lease_s=lease_s, most_crashes=self._most_crashes)
         return {job.id: job.claim for job in self.jobs}
 
     def outcomes(self, job_id: UUID, life: Life) -> Iterator[Outcome]:  # noqa: ARG002  # the same for all of them
-        yield law.claimed(life, lone=self._lone, silent=self._silent)
+        yield law.claimed(life, most_crashes=self._most_crashes, silent=self._silent)
 
 
 class Finish:

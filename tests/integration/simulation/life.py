@@ -39,8 +39,11 @@ class Life(NamedTuple):
 Outcome = tuple[object, Life]
 
 
-def claimed(life: Life, *, lone: bool, silent: bool) -> Outcome:
-    if life.state not in WAITS or life.waits is None or not life.waits.due or (life.waits.alone and not lone):
+def claimed(life: Life, *, most_crashes: int | None, silent: bool) -> Outcome:
+    """What travels alone is claimed only by who takes such jobs, and jobs that were in so many crashes."""
+    if life.state not in WAITS or life.waits is None or not life.waits.due:
+        return None, life
+    if life.waits.alone and (most_crashes is None or life.crashes > most_crashes):
         return None, life
     claim = life.claim + 1
     return claim, life._replace(state="running", claim=claim, attempt=life.attempt + 1, waits=None, is_silent=silent)

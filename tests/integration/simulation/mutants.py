@@ -36,8 +36,9 @@ MUTANTS = {
     "a claim that takes what is not due": Guard(
         "domain.jobs.attempts", "_START", {"(rings > 0 OR due_at <= clock_timestamp())": "true"}
     ),
-    "a claim of suspects together with others": Guard(
-        "domain.jobs.attempts", "_START", {"(NOT alone OR :lone)": "(true OR :lone)"}
+    "a claim of suspects together with others": Guard("domain.jobs.attempts", "_START", {"AND NOT alone": ""}),
+    "a claim of one suspect beside another": Guard(
+        "domain.jobs.attempts", "_ALONE", {"AND crashes <= :most_crashes": "AND (crashes <= :most_crashes OR true)"}
     ),
     "a claim without the obligation": Guard(
         "domain.jobs.attempts", "_START", {"ANY(ARRAY(SELECT job_id FROM gone)) AND": "ANY(CAST(:ids AS uuid[])) AND"}

@@ -139,7 +139,7 @@ class World:
         """The act that is wished for, on those of the jobs wished for that it can be asked of."""
         ids, some = self._some(wish), self._some(wish)[:8]  # what people do, they do one by one
         acts: dict[str, Callable[[], Act]] = {
-            "claim": lambda: Claim(ids, lone=wish.variety % 4 != 1, silent=wish.variety % 3 == 2),
+            "claim": lambda: Claim(ids, most_crashes=(3, None, 1, 0)[wish.variety % 4], silent=wish.variety % 3 == 2),
             "finish": lambda: self._finish_of(ids, wish.variety),
             "rescue": self.rescue,
             "cancel": lambda: Cancel(some, self.tenant_id),
