@@ -5,6 +5,7 @@ an outcome that cannot be stored as it is becomes one that can.
 """
 
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from queue import Empty, SimpleQueue
 from threading import Event as Flag
@@ -12,7 +13,7 @@ from threading import Thread
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
@@ -34,6 +35,12 @@ from workers.tally import count_ended
 logger = log(__name__)
 
 MOST_AT_ONCE = 1_000
+#: Once somebody was seen to hold a row, no row is waited for longer than this, for a while.
+_PATIENCE = text("SELECT set_config('lock_timeout', '100ms', true)")
+_IMPATIENT_FOR_S = 5.0
+#: How long those that are tried one by one may keep the others waiting, and how soon a held one is tried again.
+_APART_S = 0.2
+_AGAIN_AFTER_S = 1.0
 #: What the data of an event or of a lane may raise before PostgreSQL sees it.
 _OF_THE_DATA = (TypeError, ValueError, ArithmeticError, RecursionError)
 
@@ -60,6 +67,10 @@ class Recorder:
     ) -> None:
         self._engine, self._holdings, self._ring, self._announce = engine, holdings, ring, announce
         self._queue: SimpleQueue[Outcome] = SimpleQueue()
+        #: To be tried one by one, because somebody holds the row of one; and those whose own row is held.
+        self._apart: deque[Outcome] = deque()
+        self._held: list[Outcome] = []
+        self._again_at = self._impatient_until = float("-inf")
         self._closing = Flag()
         self._thread = Thread(target=self._run, name="recorder", daemon=True)
 
@@ -77,9 +88,10 @@ class Recorder:
         return not self._thread.is_alive()
 
     def _run(self) -> None:
-        while not (self._closing.is_set() and self._queue.empty()):
+        while not (self._closing.is_set() and self._queue.empty() and not self._apart and not self._held):
             if batch := self._gather():
                 self._write(batch)
+            self._write_apart()
 
     def _gather(self) -> list[Outcome]:
         batch: list[Outcome] = []
@@ -96,6 +108,8 @@ class Recorder:
         while True:
             try:
                 with self._engine.begin() as tx:
+                    if time.monotonic() < self._impatient_until:
+                        tx.execute(_PATIENCE)
                     finished = write_outcomes(tx, batch)
             except (DBAPIError, PoolTimeout, *_OF_THE_DATA) as error:
                 if _is_of_the_data(error):
@@ -104,7 +118,7 @@ class Recorder:
                     return
                 if is_locked(error):
                     logger.warning("recorder.locked", jobs=len(batch))
-                    self._write_around(batch)
+                    self._set_apart(batch)
                     return
                 logger.warning("recorder.waiting", jobs=len(batch), error=_name(error))
                 time.sleep(0.2)
@@ -112,13 +126,24 @@ class Recorder:
                 self._done(batch, finished)
                 return
 
-    def _write_around(self, batch: Sequence[Outcome]) -> None:
-        """The job whose row somebody holds waits for that by itself: its turn comes again after the others."""
-        if len(batch) == 1:
-            self._queue.put(batch[0])
+    def _set_apart(self, batch: Sequence[Outcome]) -> None:
+        """The job whose row somebody holds waits for that by itself, and what else ends does not wait for it."""
+        now = time.monotonic()
+        self._impatient_until = now + _IMPATIENT_FOR_S
+        if len(batch) > 1:
+            self._apart.extend(batch)
         else:
-            for outcome in batch:
-                self._write([outcome])
+            self._again_at = self._again_at if self._held else now + _AGAIN_AFTER_S
+            self._held.extend(batch)
+
+    def _write_apart(self) -> None:
+        """As many of them as time allows, one by one."""
+        now = time.monotonic()
+        if now >= self._again_at:
+            self._apart.extend(self._held)
+            self._held.clear()
+        while self._apart and time.monotonic() < now + _APART_S:
+            self._write([self._apart.popleft()])
 
     def _write_otherwise(self, batch: Sequence[Outcome], error: Exception) -> None:
         if len(batch) == 1:

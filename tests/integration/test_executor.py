@@ -941,6 +941,35 @@ def test_an_outcome_whose_row_somebody_holds_keeps_no_other_waiting(
     impatient.dispose()
 
 
+def test_many_outcomes_whose_rows_somebody_holds_keep_no_other_waiting(
+    fleet: Fleet, engine: Engine, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "LOCK_TIMEOUT_MS", 1_000)
+    impatient = connect(database_url, process="recorder", pool_size=1)
+    monkeypatch.setattr(fleet.recorder, "_engine", impatient)
+    # Given many jobs that end at once, whose rows somebody holds
+    held = enqueued(engine, fleet.tenant_id, *(Say(str(number)) for number in range(12)))
+    (free,) = enqueued(engine, fleet.tenant_id, Say("free"))
+    gates = Gates()
+    gates.open("free")
+    bundles = [heard(fleet, job_id) for job_id in held]
+    eventually(lambda: len(gates.at_work) == len(held))
+    with engine.begin() as other:
+        other.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))
+        other.execute(text("SELECT FROM jobs WHERE id = ANY(:ids) FOR UPDATE"), {"ids": held})
+        gates.open(*(str(number) for number in range(12)))
+        for bundle in bundles:
+            bundle.join(30)
+        # When another ends, once it has been seen that rows are held
+        threading.Event().wait(1.5)
+        fleet.executor.run_bundle("test.say", [free.hex])
+        # Then it is recorded long before each of them has been waited for
+        eventually(lambda: the_job(engine, free).state == "succeeded", 4.0)
+    eventually(lambda: not fleet.holdings)
+    assert states([the_job(engine, job_id) for job_id in held]) == ["succeeded"] * 12
+    impatient.dispose()
+
+
 def test_closing_the_recorder_waits_for_what_was_put_before(fleet: Fleet) -> None:
     plain(lambda word, _ctx: word)
     ids = enqueued(fleet.engine, fleet.tenant_id, *(Say(str(number)) for number in range(50)))
