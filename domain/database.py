@@ -54,17 +54,10 @@ def connect(  # noqa: PLR0913  # all that a session can be like, each by its nam
     `hot`: for few statements run very often, by callers who can take a lost connection. Nothing is planned twice, and
     no connection is tried out before its use; a plan made while the tables were small must not read them whole later.
     """
-    options: dict[str, int | str] = {
-        "idle_in_transaction_session_timeout": idle_in_transaction_ms,
-        "lock_timeout": LOCK_TIMEOUT_MS,
-        "statement_timeout": statement_timeout_ms,
-        "timezone": "UTC",
-        **({"role": role} if role else {}),
-        **(_PLANNED_ONCE if hot else {}),
-    }
     ready_cryptography()
     place = make_url(_with_driver(url))
     given = place.normalized_query.get("options", ())  # of two words for one thing, the later holds
+    options = _session_options(role, idle_in_transaction_ms, statement_timeout_ms, hot=hot)
     engine = create_engine(
         place,
         pool_size=pool_size,
@@ -76,7 +69,7 @@ def connect(  # noqa: PLR0913  # all that a session can be like, each by its nam
             "connect_timeout": 2,
             "prepare_threshold": 0 if hot else 5,
             "application_name": f"longshore-{process}",
-            "options": " ".join((*given, *(f"-c {name}={value}" for name, value in options.items()))),
+            "options": " ".join((*given, *options)),
             # An unacknowledged packet ends the connection: without it a black-holed link holds a thread for minutes.
             "tcp_user_timeout": 5_000,
             "keepalives_idle": 5,
@@ -84,6 +77,20 @@ def connect(  # noqa: PLR0913  # all that a session can be like, each by its nam
     )
     event.listen(engine, "do_connect", _log_in_with(silence_s))
     return engine
+
+
+def _session_options(
+    role: str | None, idle_in_transaction_ms: int, statement_timeout_ms: int, *, hot: bool
+) -> list[str]:
+    options: dict[str, int | str] = {
+        "idle_in_transaction_session_timeout": idle_in_transaction_ms,
+        "lock_timeout": LOCK_TIMEOUT_MS,
+        "statement_timeout": statement_timeout_ms,
+        "timezone": "UTC",
+        **({"role": role} if role else {}),
+        **(_PLANNED_ONCE if hot else {}),
+    }
+    return [f"-c {name}={value}" for name, value in options.items()]
 
 
 def _log_in_with(silence_s: float | None) -> Callable[..., Session]:

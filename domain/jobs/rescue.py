@@ -123,7 +123,6 @@ _REOPEN = text(
     SELECT lane, tenant_id FROM lost WHERE lane IN (SELECT name FROM opened)
     """
 )
-_AT_ONCE = 1_000
 
 
 def reopen_lost_lanes(tx: Connection) -> int:
@@ -133,7 +132,7 @@ def reopen_lost_lanes(tx: Connection) -> int:
     """
     opened = tx.execute(_REOPEN).all()
     for lane, tenant_id in opened:
-        make_lane_due_now(tx, tenant_id, lane, _AT_ONCE)
+        make_lane_due_now(tx, tenant_id, lane)
     return len(opened)
 
 

@@ -26,8 +26,6 @@ from domain.vault import seal, unseal
 from domain.versions import check_version
 
 SECRET_BYTES = 32
-#: How many messages that wait for a later time are due at once at a new address.
-MOST_HURRIED = 1_000
 _QUEUE = kind_of_class(DeliverWebhook).queue
 #: One that subscribes to nothing is deleted, and only waits for what hangs on it to go: see `deletion`.
 IS_THERE: ColumnElement[bool] = func.cardinality(webhook_endpoints.c.event_types) > 0
@@ -151,7 +149,7 @@ def change_endpoint(
         tx.execute(update(webhook_endpoints).where(it).values(**values, version=webhook_endpoints.c.version + 1))
         lane, is_moved = endpoint_lane(endpoint_id), "url" in values
         if is_moved:
-            make_lane_due_now(tx, tenant_id, lane, MOST_HURRIED)
+            make_lane_due_now(tx, tenant_id, lane)
         _steer_lane(tx, lane, wanted.enabled, is_moved=is_moved)
     return before, get_endpoint(tx, tenant_id, endpoint_id)
 

@@ -15,6 +15,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from domain.ids import new_id
 from domain.job_kinds import DeliverWebhook
+from domain.jobs import retry_now
 from domain.jobs.attempts import ClaimedJob
 from domain.jobs.dead_letters import replay_if_open
 from domain.jobs.kind import find_kind
@@ -28,7 +29,6 @@ from domain.jobs.retry_policy import (
     Snoozed,
 )
 from domain.lanes.lane_rules import Observation
-from domain.webhooks import endpoints
 from domain.webhooks.answer_rules import Answer
 from domain.webhooks.endpoints import EndpointChange, change_endpoint
 from tests.integration.builders import (  # noqa: F401  # in place of conftest's
@@ -167,7 +167,7 @@ def test_what_waits_for_a_later_time_is_due_at_once_at_a_new_address(
     assert {job_id for (job_id,) in rows(engine, later)} == {rung, other}
     assert scalar(engine, "SELECT due_at <= now() FROM jobs WHERE id = :id", id=delivery.job_id)
     # And of very many as many as are moved without making anybody wait
-    monkeypatch.setattr(endpoints, "MOST_HURRIED", 2)
+    monkeypatch.setattr(retry_now, "MOST_HURRIED", 2)
     enqueued(engine, delivery.tenant_id, *[an_event(delivery) for _ in range(3)], lane=lane, due_in_s=60)
     delivery.change(url="https://newer.example/")
     assert len(rows(engine, later)) == 3

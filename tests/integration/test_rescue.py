@@ -276,14 +276,19 @@ def test_lanes_have_in_flight_what_outbox_and_leases_say(engine: Engine, tenant_
     }
 
 
-def delivery_to_a_deleted_endpoint(engine: Engine, tenant_id: UUID) -> ClaimedJob:
-    """It was speaking to the endpoint while its owner deleted that."""
+def delivery_under_way(engine: Engine, tenant_id: UUID) -> tuple[ClaimedJob, UUID]:
+    """And the endpoint that it speaks to."""
     with engine.begin() as tx:
         endpoint, _ = create_endpoint(tx, SECRET_KEY, tenant_id, "https://a.example/", ["*"], None)
     lane = f"endpoint:{endpoint.id}"
-    job = running(engine, tenant_id, DeliverWebhook(endpoint.id, new_id()), lane=lane)
+    return running(engine, tenant_id, DeliverWebhook(endpoint.id, new_id()), lane=lane), endpoint.id
+
+
+def delivery_to_a_deleted_endpoint(engine: Engine, tenant_id: UUID) -> ClaimedJob:
+    """It was speaking to the endpoint while its owner deleted that."""
+    job, endpoint_id = delivery_under_way(engine, tenant_id)
     with engine.begin() as tx:
-        delete_endpoint(tx, tenant_id, endpoint.id)
+        delete_endpoint(tx, tenant_id, endpoint_id)
     return job
 
 
@@ -308,10 +313,7 @@ def test_a_delivery_that_fails_while_its_endpoint_is_deleted_does_not_wait_for_e
     engine: Engine, tenant_id: UUID
 ) -> None:
     # Given a delivery that comes back when the owner's transaction has looked for what waits, and is not over yet
-    with engine.begin() as tx:
-        endpoint, _ = create_endpoint(tx, SECRET_KEY, tenant_id, "https://a.example/", ["*"], None)
-    lane = f"endpoint:{endpoint.id}"
-    job = running(engine, tenant_id, DeliverWebhook(endpoint.id, new_id()), lane=lane)
+    job, endpoint_id = delivery_under_way(engine, tenant_id)
 
     def come_back(_connection: object, _cursor: object, statement: str, *_: object) -> None:
         if "ORDER BY job_id FOR UPDATE" in statement:
@@ -319,7 +321,7 @@ def test_a_delivery_that_fails_while_its_endpoint_is_deleted_does_not_wait_for_e
 
     with engine.begin() as tx:
         event.listen(tx, "after_cursor_execute", come_back)
-        delete_endpoint(tx, tenant_id, endpoint.id)
+        delete_endpoint(tx, tenant_id, endpoint_id)
     # Then nothing is left for retention to end, within the hour, and it is rung as others are
     with engine.begin() as tx:
         assert deleted_endpoints(tx) == []
@@ -331,21 +333,18 @@ def test_a_delivery_that_fails_does_not_wait_for_what_was_delivered_before_its_e
     engine: Engine, tenant_id: UUID
 ) -> None:
     # Given one under way, to an endpoint with a history that is not forgotten at once, when the endpoint is deleted
-    with engine.begin() as tx:
-        endpoint, _ = create_endpoint(tx, SECRET_KEY, tenant_id, "https://a.example/", ["*"], None)
-    lane = f"endpoint:{endpoint.id}"
-    job = running(engine, tenant_id, DeliverWebhook(endpoint.id, new_id()), lane=lane)
+    job, endpoint_id = delivery_under_way(engine, tenant_id)
     execute(
         engine,
         "INSERT INTO webhook_deliveries (job_id, tenant_id, endpoint_id, event_id, endpoint_version) "
         "SELECT uuidv7(), :tenant_id, :endpoint_id, uuidv7(), 1 FROM generate_series(0, :past)",
         tenant_id=tenant_id,
-        endpoint_id=endpoint.id,
+        endpoint_id=endpoint_id,
         past=LITTLE,
     )
     with engine.begin() as tx:
-        delete_endpoint(tx, tenant_id, endpoint.id)
-        assert deleted_endpoints(tx) == [(tenant_id, endpoint.id)]
+        delete_endpoint(tx, tenant_id, endpoint_id)
+        assert deleted_endpoints(tx) == [(tenant_id, endpoint_id)]
     # Then it is rung as others are, before retention comes by
     assert ended(engine, job, Errored("DeliveryFailed", "HTTP 500"))
     with engine.begin() as tx:
@@ -353,8 +352,8 @@ def test_a_delivery_that_fails_does_not_wait_for_what_was_delivered_before_its_e
     assert rung(engine) == [job.id]
     # And finds no endpoint; the history goes all the same
     with engine.begin() as tx:
-        assert subscriber(tx, SECRET_KEY, tenant_id, endpoint.id) is None
-        assert end_deleted_endpoint(tx, tenant_id, endpoint.id)
+        assert subscriber(tx, SECRET_KEY, tenant_id, endpoint_id) is None
+        assert end_deleted_endpoint(tx, tenant_id, endpoint_id)
         assert deleted_endpoints(tx) == []
 
 
