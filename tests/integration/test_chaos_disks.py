@@ -1,17 +1,24 @@
 """A power cut takes what PostgreSQL has not synced, and nothing else: it can find a server that answers too early."""
 
+import os
 import shutil
+import signal
 import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import psycopg
 import pytest
+from sqlalchemy import create_engine
+from sqlalchemy.pool import NullPool
 
-from ops.chaos.faults.disks import lose_power
+from ops.chaos.faults.disks import lose_power, start_again
 from ops.chaos.shim import Shim
+from ops.chaos.system import System
 from ops.embedded.postgresql import SETTINGS
 from ops.stack import Stack
 
@@ -66,3 +73,19 @@ def test_a_power_cut_spares_every_commit_of_a_server_that_syncs_and_no_other(
             assert lose_power(stack.postgresql, shim["postgresql"])
         stack.postgresql.start()
         assert (ledger.committed <= ledger.kept()) is (fsync == "on")
+
+
+def test_a_server_that_runs_and_never_answers_is_killed_and_started_again(tmp_path: Path) -> None:
+    with Stack(tmp_path / "data") as stack:
+        url = stack.database_url.replace("postgresql://", "postgresql+psycopg://")
+        engine = create_engine(url, poolclass=NullPool, connect_args={"connect_timeout": 2})
+        system: System = cast(
+            System, SimpleNamespace(stack=stack, engine=engine, wait=lambda *a: System.wait(system, *a))
+        )
+        before = stack.postgresql.pid
+        assert before
+        os.kill(before, signal.SIGSTOP)
+        start_again(system, answers_within_s=0.5)
+        assert stack.postgresql.pid not in {None, before}
+        with psycopg.connect(stack.database_url) as connection:
+            assert connection.execute("SELECT 1").fetchone() == (1,)

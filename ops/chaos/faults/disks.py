@@ -13,9 +13,12 @@ from sqlalchemy import text
 
 from ops.chaos.faults import Scene, fault
 from ops.chaos.shim import EVERY_ONE, Control, take_back
+from ops.chaos.system import ChaosFailed, System
 from ops.embedded.postgresql import Postgresql, processes_of
 
 _UP_WITHIN_S = 120.0
+#: A server that runs and has not answered for so long is killed, as the liveness probe of an orchestrator would do.
+_ANSWERS_WITHIN_S = 30.0
 #: So long do commits gather behind a sync that does not come to an end before the power goes.
 _LAST_SYNC_S = 0.05
 
@@ -47,7 +50,7 @@ def cut_the_power(scene: Scene) -> Iterator[None]:
         yield
     finally:
         scene.fires(lose_power(scene.system.stack.postgresql, control))
-        _start_again(scene)
+        start_again(scene.system)
 
 
 def lose_power(server: Postgresql, control: Control) -> int:
@@ -70,18 +73,27 @@ def _broken(scene: Scene, **faults: int) -> Iterator[None]:
     finally:
         control.heal()
         scene.fires(control.met - before)
-        _start_again(scene)
+        start_again(scene.system)
 
 
-def _start_again(scene: Scene) -> None:
-    """It answers when this returns, whether it recovers by itself, ends in the middle of that, or never fell."""
+def start_again(system: System, answers_within_s: float = _ANSWERS_WITHIN_S) -> None:
+    """It answers when this returns, whether it recovers by itself, ends in the middle of that, or never fell.
+
+    Nor does it always do one of these: when the checkpointer of a recovery falls, as it does on a full disk, PostgreSQL
+    18 takes another one, and the recovery waits for ever for the checkpoint that the first had been asked for.
+    """
+    server = system.stack.postgresql
 
     def is_up() -> bool:
-        scene.system.stack.postgresql.start()
-        with scene.system.engine.connect() as connection:
+        server.start()
+        with system.engine.connect() as connection:
             return bool(connection.execute(text("SELECT NOT pg_is_in_recovery()")).scalar())
 
-    scene.system.wait(is_up, "PostgreSQL did not come back", _UP_WITHIN_S)
+    try:
+        system.wait(is_up, "PostgreSQL did not answer", answers_within_s)
+    except ChaosFailed:
+        _kill_all(server)
+        system.wait(is_up, "PostgreSQL did not come back", _UP_WITHIN_S)
 
 
 def _kill_all(server: Postgresql) -> None:
