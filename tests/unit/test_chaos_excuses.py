@@ -180,3 +180,15 @@ def test_times_tell_an_order_unless_the_clock_of_the_database_jumped() -> None:
     assert promise in world.findings()
     world.stood("database-clock", "clocks")
     assert promise not in world.findings()
+
+
+def test_ids_tell_an_order_unless_the_clock_of_a_process_was_put_back() -> None:
+    promise = "stock is never below nothing"
+    world = World()
+    world.ledger.reverse()
+    moment = (world.ledger[0].id.int >> 80) / 1_000
+    since_s = NOW.timestamp() - moment
+    world.stood("clock-back", "clocks", since_s - 11.0, since_s - 20.0)
+    assert promise in world.findings()
+    world.stood("clock-back", "clocks", since_s - 9.0, since_s - 20.0)
+    assert promise not in world.findings()
