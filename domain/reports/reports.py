@@ -55,28 +55,40 @@ def list_reports(tx: Connection, tenant_id: UUID, stretch: Stretch) -> Sequence[
     return tx.execute(stretch.of(_WITH_JOB.where(reports.c.tenant_id == tenant_id), reports.c.id)).all()
 
 
+_OF_PERIOD = "FROM orders WHERE tenant_id = :tenant_id AND created_at >= :since AND created_at"
+_NEWEST = text(f"SELECT max(created_at) {_OF_PERIOD} < :until")
+_COUNT = text(f"SELECT count(*) {_OF_PERIOD} <= CAST(:newest AS timestamptz)")
 _NEXT_ORDERS = text(
     """
     SELECT id, created_at, status, reason, customer_email, currency, total FROM orders
-     WHERE tenant_id = :tenant_id AND (created_at, id) > (:after_at, :after_id) AND created_at < :until
+     WHERE tenant_id = :tenant_id AND (created_at, id) > (:after_at, :after_id)
+       AND created_at <= CAST(:newest AS timestamptz)
      ORDER BY created_at, id LIMIT :limit
     """
 )
 
 
-def count_orders(tx: Connection, report: Row[Any], before: datetime) -> int:
-    """How many rows the report will have if it holds what was there `before`."""
-    count = text(
-        "SELECT count(*) FROM orders WHERE tenant_id = :tenant_id AND created_at >= :since AND created_at < :until"
-    )
-    bounds = {"tenant_id": report.tenant_id, "since": report.period_from, "until": min(report.period_to, before)}
-    return int(tx.execute(count, bounds).scalar_one())
+def newest_order(tx: Connection, report: Row[Any]) -> datetime | None:
+    """When the newest order of the report's period was made that is there now; None when there is none.
+
+    The report is written up to it, so that orders that come meanwhile cannot go on for ever. A clock would be no bound:
+    one that was put back leaves out what was accepted before the report was asked for.
+    """
+    bounds = {"tenant_id": report.tenant_id, "since": report.period_from, "until": report.period_to}
+    newest: datetime | None = tx.execute(_NEWEST, bounds).scalar_one()
+    return newest
+
+
+def count_orders(tx: Connection, report: Row[Any], newest: datetime | None) -> int:
+    """How many rows the report will have if it is written up to `newest`."""
+    bounds = {"tenant_id": report.tenant_id, "since": report.period_from, "newest": newest}
+    return int(tx.execute(_COUNT, bounds).scalar_one())
 
 
 def next_orders(
-    tx: Connection, report: Row[Any], before: datetime, after: Row[Any] | None = None, limit: int = 2_000
+    tx: Connection, report: Row[Any], newest: datetime | None, after: Row[Any] | None = None, limit: int = 2_000
 ) -> Sequence[Row[Any]]:
-    """The tenant's next orders in the report's period that were there `before`, oldest first; none after the last.
+    """The tenant's next orders in the report's period up to `newest`, oldest first; none after the last.
 
     Each as it is now. A page is a read of its own: nothing is open while somebody writes what he has read.
     """
@@ -84,7 +96,7 @@ def next_orders(
         "tenant_id": report.tenant_id,
         "after_at": after.created_at if after else report.period_from,
         "after_id": after.id if after else _BEFORE_ALL,
-        "until": min(report.period_to, before),
+        "newest": newest,
         "limit": limit,
     }
     return tx.execute(_NEXT_ORDERS, bounds).all()

@@ -1,6 +1,7 @@
 """One seed: a fresh system under load, its faults, then peace; every unknown outcome resolved; the verdict."""
 
 import random
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -27,6 +28,8 @@ from ops.chaos.tenants import settle_in
 from ops.chaos.verdict import Verdict, per_second, share_of_5xx
 
 CALLERS = 8
+#: Faults wait for one another, and some take minutes to heal: load goes on meanwhile, for so many times its own time.
+_LOAD_AT_MOST = 1.5
 _ENDED = text("SELECT extract(epoch FROM finished_at) FROM jobs WHERE finished_at IS NOT NULL")
 
 
@@ -50,9 +53,12 @@ def run(
         began, began_at = time.monotonic(), time.time()
         for part in (*load, operator):
             part.start()
+        enough = threading.Timer(_LOAD_AT_MOST * seconds, lambda: [part.stop() for part in load])
+        enough.start()
         planned = plan_of(seed, seconds, [Choice(one.name, one.touches, one.seconds) for one in faults])
         fired = strike_all(running, history, tenants[0].id, planned, seed, began, say)
         time.sleep(max(0.0, began + seconds - time.monotonic()))
+        enough.cancel()
         for part in load:
             part.stop()
         running.wires.straighten()

@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import Engine, text
 
 from domain.jobs.kind import find_kind
-from domain.reports.reports import count_orders, get_report, next_orders, request_report
+from domain.reports.reports import count_orders, get_report, newest_order, next_orders, request_report
 from domain.tenants.tenants import ensure_tenant
 from tests.integration.builders import a_product, accepted, an_order, claimed, resources, rows, scalar
 from workers.context import JobContext
@@ -40,12 +40,16 @@ class Asked:
                 tx, self.tenant_id, type_="orders", format_="csv", trace=None, **PERIOD
             )
 
-    def pages(self, before: datetime, limit: int) -> Iterator[list[Any]]:
+    def pages(self, newest: datetime | None, limit: int) -> Iterator[list[Any]]:
         last = None
         with self.engine.connect() as connection:
-            while page := next_orders(connection, self.report, before, last, limit):
+            while page := next_orders(connection, self.report, newest, last, limit):
                 yield list(page)
                 last = page[-1]
+
+    def newest(self) -> datetime | None:
+        with self.engine.connect() as connection:
+            return newest_order(connection, self.report)
 
 
 @pytest.fixture
@@ -55,14 +59,30 @@ def asked(engine: Engine) -> Asked:
 
 def test_rows_come_in_pages_however_many_there_are(asked: Asked) -> None:
     """All of them have one time: the pages part them by id."""
-    later = datetime.now(UTC).replace(year=2099)
-    pages = list(asked.pages(later, limit=500))
+    newest = asked.newest()
+    pages = list(asked.pages(newest, limit=500))
     assert [len(page) for page in pages] == [500] * 5
     assert len({order.id for page in pages for order in page}) == ROWS
     with asked.engine.connect() as connection:
-        assert count_orders(connection, asked.report, later) == ROWS
+        assert count_orders(connection, asked.report, newest) == ROWS
     # And none of after the moment that is asked for
     assert list(asked.pages(PERIOD["since"], limit=500)) == []
+
+
+def test_a_clock_of_the_database_that_was_put_back_leaves_no_order_out(asked: Asked) -> None:
+    """What was accepted before is newer than what the clock says now."""
+    with asked.engine.begin() as tx:
+        tx.execute(text("UPDATE orders SET created_at = created_at + interval '4 s'"))
+    assert sum(len(page) for page in asked.pages(asked.newest(), limit=500)) == ROWS
+
+
+def test_a_period_without_orders_has_no_rows(asked: Asked) -> None:
+    with asked.engine.begin() as tx:
+        tx.execute(text("UPDATE orders SET created_at = :long_ago"), {"long_ago": datetime(2010, 1, 1, tzinfo=UTC)})
+    assert asked.newest() is None
+    assert list(asked.pages(None, limit=500)) == []
+    with asked.engine.connect() as connection:
+        assert count_orders(connection, asked.report, None) == 0
 
 
 def test_nothing_is_open_while_the_store_writes_and_what_comes_meanwhile_is_of_another_report(asked: Asked) -> None:

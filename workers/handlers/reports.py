@@ -10,12 +10,11 @@ from datetime import datetime
 from functools import partial
 from typing import Any
 
-from sqlalchemy import Row
+from sqlalchemy import Connection, Row
 
-from domain.database import database_clock
 from domain.job_kinds import GenerateReport
 from domain.money_rules import to_major
-from domain.reports.reports import complete_report, count_orders, get_report, next_orders
+from domain.reports.reports import complete_report, count_orders, get_report, newest_order, next_orders
 from workers.context import JobContext
 from workers.registry import handles
 
@@ -27,10 +26,15 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 @handles(GenerateReport)
 def generate_report(args: GenerateReport, ctx: JobContext) -> None:
     """The file is written under a name of this claim, so that two overlapping attempts never share one."""
-    report, now = ctx.at_once(lambda tx: (get_report(tx, ctx.tenant_id, args.report_id), database_clock(tx)))
+
+    def begin(tx: Connection) -> tuple[Row[Any], datetime | None]:
+        report = get_report(tx, ctx.tenant_id, args.report_id)
+        return report, newest_order(tx, report)
+
+    report, newest = ctx.at_once(begin)
     key = f"{report.tenant_id}/{report.created_at:%Y/%m}/{report.id}.{ctx.claim}.csv"
     written = _Count()
-    size = ctx.reports.write(key, _csv(report, now, ctx, written))
+    size = ctx.reports.write(key, _csv(report, newest, ctx, written))
     with ctx.transaction() as tx:
         complete_report(tx, report, key, written.rows, size)
         ctx.result = {"reportId": str(report.id), "rows": written.rows, "bytes": size}
@@ -40,19 +44,18 @@ class _Count:
     rows = 0
 
 
-def _csv(report: Row[Any], now: datetime, ctx: JobContext, written: _Count) -> Iterator[bytes]:
+def _csv(report: Row[Any], newest: datetime | None, ctx: JobContext, written: _Count) -> Iterator[bytes]:
     yield _encode([COLUMNS])
-    total = ctx.at_once(lambda tx: count_orders(tx, report, now))
-    for rows in _pages(report, now, ctx):
+    total = ctx.at_once(lambda tx: count_orders(tx, report, newest))
+    for rows in _pages(report, newest, ctx):
         yield _encode([_cells(row) for row in rows])
         written.rows += len(rows)
         ctx.progress(written.rows, total, "rows written")
 
 
-def _pages(report: Row[Any], now: datetime, ctx: JobContext) -> Iterator[Sequence[Row[Any]]]:
-    """The orders that are there now. Those that come meanwhile could go on for ever."""
+def _pages(report: Row[Any], newest: datetime | None, ctx: JobContext) -> Iterator[Sequence[Row[Any]]]:
     last: Row[Any] | None = None
-    while rows := ctx.at_once(partial(next_orders, report=report, before=now, after=last)):
+    while rows := ctx.at_once(partial(next_orders, report=report, newest=newest, after=last)):
         yield rows
         last = rows[-1]
 

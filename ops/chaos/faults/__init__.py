@@ -17,7 +17,18 @@ from ops.chaos.stage import Turn
 from ops.chaos.system import System
 
 Touches = Literal[
-    "web", "relay", "rescuer", "scheduler", "worker", "valkey", "postgresql", "links", "outside", "callers", "clocks"
+    "web",
+    "relay",
+    "rescuer",
+    "scheduler",
+    "worker",
+    "valkey",
+    "postgresql",
+    "links",
+    "outside",
+    "subscribers",
+    "callers",
+    "clocks",
 ]
 
 

@@ -27,7 +27,7 @@ _BLOCKED = text(
 _INWARD = ("[::1]", "[::]", "0.0.0.0", "[::ffff:0.0.0.0]")  # noqa: S104  # nobody listens there
 
 
-@fault("F50", "webhook-rebound", "callers", (2.0, 5.0))
+@fault("F50", "webhook-rebound", "subscribers", (2.0, 5.0))
 def point_inward(scene: Scene) -> Iterator[None]:
     """What an endpoint's URL means has changed since it was registered: it leads inward, and nothing goes there."""
     port, host = scene.system.outside.canary_port, scene.dice.choice(_INWARD)
@@ -44,7 +44,7 @@ def point_inward(scene: Scene) -> Iterator[None]:
     return None
 
 
-@fault("F52", "webhook-gone", "callers", (2.0, 5.0))
+@fault("F52", "webhook-gone", "subscribers", (2.0, 5.0))
 def want_no_more(scene: Scene) -> Iterator[None]:
     """A subscriber answers 410: its endpoint is disabled, and hears nothing of what comes after."""
     path, outside = f"{ASIDE}-{uuid4().hex}", scene.system.outside

@@ -11,7 +11,7 @@ from ops.chaos.observe import Seen
 #: A relay has heard of a pause by then, several times over.
 _HEARD_AFTER = timedelta(seconds=1.5)
 #: What touches these holds up no relay in the middle of a pass, and rings no bell of its own.
-_NO_MATTER = {"web", "rescuer", "scheduler", "worker", "outside", "callers"}
+_NO_MATTER = {"web", "rescuer", "scheduler", "worker", "outside", "subscribers", "callers"}
 
 
 @judge("what is paused rests")
