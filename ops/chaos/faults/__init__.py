@@ -8,13 +8,14 @@ are those of the fault list in docs/chaos.md.
 import random
 import time
 from collections.abc import Callable, Collection, Iterator
+from contextlib import suppress
 from typing import Literal
 
 import msgspec
 
 from ops.chaos.history import History
 from ops.chaos.stage import Turn
-from ops.chaos.system import System
+from ops.chaos.system import ChaosFailed, System
 
 Touches = Literal[
     "web",
@@ -42,6 +43,13 @@ class Scene:
     def fires(self, times: int = 1) -> None:
         """It took effect, so many times."""
         self.fired += times
+
+    def comes_true(self, condition: Callable[[], bool], within_s: float) -> bool:
+        """Waits for it; False when the time is up."""
+        with suppress(ChaosFailed):
+            self.system.wait(condition, "in vain", within_s)
+            return True
+        return False
 
     def others_felt(self, harmless: Collection[str] = ()) -> list[str]:
         """Faults of other names that may be felt since this one began; but for those that touch what is named."""

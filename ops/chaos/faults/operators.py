@@ -3,7 +3,7 @@
 import json
 import threading
 from collections.abc import Iterator
-from contextlib import closing, suppress
+from contextlib import closing
 
 from sqlalchemy import text
 
@@ -11,7 +11,6 @@ from ops.chaos.desk import Desk
 from ops.chaos.faults import Scene, fault
 from ops.chaos.faults.processes import enqueue_all
 from ops.chaos.kinds import Doomed
-from ops.chaos.system import ChaosFailed
 
 _DEAD, _DEAD_WITHIN_S, _REPLAYED_WITHIN_S = 300, 15.0, 30.0
 #: Poison stays where it is: to replay it is to kill workers, which other faults do.
@@ -23,8 +22,7 @@ _DOOMED = text("SELECT count(*) FROM dead_letters WHERE kind = 'chaos.doomed' AN
 def replay_everything(scene: Scene) -> Iterator[None]:
     """Two operators replay all dead letters at the same moment, and once more: each takes effect once."""
     enqueue_all(scene, *(Doomed() for _ in range(_DEAD)))
-    with suppress(ChaosFailed):
-        scene.system.wait(lambda: _dead(scene) == _DEAD, "not every doomed job died", _DEAD_WITHIN_S)
+    scene.comes_true(lambda: _dead(scene) == _DEAD, _DEAD_WITHIN_S)
     one, other = (Desk(scene.system.environ, _REPLAYED_WITHIN_S) for _ in range(2))
     with closing(one), closing(other):
         for _ in range(2):

@@ -1,13 +1,11 @@
 """Faults of the outside world: subscribers and mail servers that fail in every way they know."""
 
 from collections.abc import Iterator
-from contextlib import suppress
 
 from ops.chaos.bombs import MOST_BYTES
 from ops.chaos.faults import Scene, fault
 from ops.chaos.memory import grown, resident
 from ops.chaos.outside import WELL, Mood
-from ops.chaos.system import ChaosFailed
 
 #: On a busy machine deliveries and mails stand in line for seconds: a mood lasts until somebody has met it.
 _MET_WITHIN_S = 10.0
@@ -27,8 +25,7 @@ def _moody(scene: Scene, which: str, mood: Mood) -> Iterator[None]:
     setattr(outside, which, mood)
     try:
         yield
-        with suppress(ChaosFailed):
-            scene.system.wait(lambda: outside.spoiled > before, "nobody came", _MET_WITHIN_S)
+        scene.comes_true(lambda: outside.spoiled > before, _MET_WITHIN_S)
     finally:
         setattr(outside, which, WELL)
         scene.fires(outside.spoiled - before)

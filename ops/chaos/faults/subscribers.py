@@ -1,7 +1,6 @@
 """Faults of one subscriber: it wants no more, or its name points elsewhere by now. Its endpoint is a fault's own."""
 
 from collections.abc import Iterator
-from contextlib import suppress
 from uuid import uuid4
 
 from sqlalchemy import TextClause, text
@@ -9,7 +8,6 @@ from sqlalchemy import TextClause, text
 from ops.chaos.faults import Scene, fault
 from ops.chaos.guests import guest
 from ops.chaos.outside import ASIDE, Mood
-from ops.chaos.system import ChaosFailed
 from ops.chaos.wires import HOST
 
 _STOCK, _ORDERS = 100, 6
@@ -40,7 +38,7 @@ def point_inward(scene: Scene) -> Iterator[None]:
             visitor.order(_ORDERS)
         yield
         if endpoint_id:
-            scene.fires(_come_true(scene, _BLOCKED, endpoint_id))
+            scene.fires(_seen_times(scene, _BLOCKED, endpoint_id))
     return None
 
 
@@ -54,7 +52,7 @@ def want_no_more(scene: Scene) -> Iterator[None]:
     with visitor.endpoint(f"http://{HOST}:{scene.system.webhook_port}{path}") as endpoint_id:
         if endpoint_id:
             visitor.order(_ORDERS)
-            scene.fires(_come_true(scene, _DISABLED, endpoint_id))
+            scene.fires(_seen_times(scene, _DISABLED, endpoint_id))
         later = visitor.order(_ORDERS) if scene.fired else []
         yield
         said = b"".join(delivery.body for delivery in outside.aside if delivery.path == path)
@@ -64,7 +62,7 @@ def want_no_more(scene: Scene) -> Iterator[None]:
     return None
 
 
-def _come_true(scene: Scene, query: TextClause, endpoint_id: str) -> int:
+def _seen_times(scene: Scene, query: TextClause, endpoint_id: str) -> int:
     """What it counts, once that is anything; 0 when it stays away."""
 
     seen = 0
@@ -75,6 +73,5 @@ def _come_true(scene: Scene, query: TextClause, endpoint_id: str) -> int:
             seen = int(connection.execute(query, {"id": endpoint_id}).scalar_one())
         return seen > 0
 
-    with suppress(ChaosFailed):
-        scene.system.wait(is_seen, "nothing of it was seen", _WITHIN_S)
+    scene.comes_true(is_seen, _WITHIN_S)
     return seen
