@@ -3,8 +3,10 @@
 import random
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from ops.chaos import deeds, ticks
 from ops.chaos.beside import Beside
 from ops.chaos.buckets import buckets_of
 from ops.chaos.clients import Client
+from ops.chaos.evidence import keep_evidence, product
 from ops.chaos.faults import FAULTS, Fault
 from ops.chaos.history import History, Tenant
 from ops.chaos.load import Load
@@ -25,7 +28,7 @@ from ops.chaos.rivals import EVERY_S, Rivals
 from ops.chaos.strikes import Say, strike_all
 from ops.chaos.system import ChaosFailed, System, system
 from ops.chaos.tenants import settle_in
-from ops.chaos.verdict import Verdict, per_second, share_of_5xx
+from ops.chaos.verdict import Struck, Verdict, per_second, share_of_5xx
 
 CALLERS = 8
 #: Faults wait for one another, and some take minutes to heal: load goes on meanwhile, for so many times its own time.
@@ -36,7 +39,7 @@ _ENDED = text("SELECT extract(epoch FROM finished_at) FROM jobs WHERE finished_a
 def run(
     seed: int, seconds: float, faults: Sequence[Fault], say: Say, mutant: str = "", logs: Path | None = None
 ) -> Verdict:
-    """One run. Where a promise was broken, or it could not be carried out, what all processes said is kept in `logs`.
+    """One run. If it broke a promise its evidence is kept in `logs`; if it could not be carried out, what was said.
 
     Raises ChaosFailed when the run could not be carried out.
     """
@@ -56,7 +59,7 @@ def run(
         enough = threading.Timer(_LOAD_AT_MOST * seconds, lambda: [part.stop() for part in load])
         enough.start()
         planned = plan_of(seed, seconds, [Choice(one.name, one.touches, one.seconds) for one in faults])
-        fired = strike_all(running, history, tenants[0].id, planned, seed, began, say)
+        strike_all(running, history, tenants[0].id, planned, seed, began, say)
         time.sleep(max(0.0, began + seconds - time.monotonic()))
         enough.cancel()
         for part in load:
@@ -66,14 +69,18 @@ def run(
         rest = settle(running, client, history, operator, lasting)
         ended_per_s = per_second([at - began_at for at in _ended_at(running)])
         if rest.findings and keep is not None:
-            running.keep_logs(keep)
+            keep_evidence(keep, running, history, rest)
+    turns = history.stage.turns
     return Verdict(
         seed=seed,
         mutant=mutant,
         load_seconds=seconds,
-        fired={one.name: fired.get(one.name, 0) for one in faults},
-        timeline=planned,
+        fired={one.name: sum(turn.times for turn in turns if turn.name == one.name) for one in faults},
+        timeline=[Struck(turn.name, turn.since - began_at, turn.until - turn.since, turn.times) for turn in turns],
         ended_per_s=ended_per_s,
+        at=datetime.fromtimestamp(began_at, UTC).isoformat(timespec="seconds"),
+        product=product(),
+        has_standby=with_standby,
         **_shown(history, rest, began),
     )
 
@@ -105,6 +112,7 @@ def _shown(history: History, rest: Rest, began: float) -> dict[str, Any]:
         "buckets": buckets_of(history, seen) if seen else {},
         "operations": dict(sorted(history.operations.items())),
         "share_of_5xx": share_of_5xx(history.statuses),
+        "orders": dict(Counter(order.status for order in seen.orders)) if seen else {},
         "slowest_accepted_s": seen.said.slowest_accepted_s if seen else 0.0,
     }
 

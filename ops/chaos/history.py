@@ -30,6 +30,9 @@ Noted = Literal[
     "a dead letter is resolved once",
 ]
 
+#: Of every order.
+CURRENCY = "USD"
+
 #: Noted by the fault that does it.
 EMPTIED_AT_WORK = "Valkey was emptied while a job ran"
 
@@ -74,7 +77,7 @@ class Posted(msgspec.Struct):
     @property
     def body(self) -> bytes:
         lines = [{"sku": sku, "quantity": quantity} for sku, quantity in self.lines.items()]
-        return msgspec.json.encode({"customerEmail": self.email, "currency": "USD", "lines": lines})
+        return msgspec.json.encode({"customerEmail": self.email, "currency": CURRENCY, "lines": lines})
 
 
 class Asked(msgspec.Struct):

@@ -21,7 +21,13 @@ from ops.chaos.system import ChaosFailed, System
 from ops.chaos.tenants import secrets_of
 from ops.chaos.ticks import ticks_fired
 
-_ORDERS = text("SELECT id, tenant_id, idempotency_key, status, root_job_id, created_at FROM orders")
+_ORDERS = text(
+    """
+    SELECT o.id, o.tenant_id, o.idempotency_key, o.customer_email, o.currency, o.status, o.root_job_id, o.created_at,
+           (SELECT jsonb_object_agg(l.sku, l.quantity) FROM order_lines AS l
+             WHERE l.tenant_id = o.tenant_id AND l.order_id = o.id) AS lines FROM orders AS o
+    """
+)
 _JOBS = text(
     """
     SELECT j.id, j.tenant_id, j.kind, j.state, j.attempt, j.claim, j.crashes, j.order_id, j.event_id, j.created_at,

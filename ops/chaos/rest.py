@@ -1,12 +1,13 @@
 """After the last fault: something moves, all is up, each API accepts, every outcome is known, every job has ended.
 
-Not to come to rest is a finding like any other: what hangs is as good as lost. Judges are asked all the same.
+Not to come to rest is a finding like any other: what hangs is as good as lost. Judges are asked all the same, unless
+the database is not there to be asked.
 """
 
 import random
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 
 import msgspec
@@ -28,7 +29,7 @@ PROGRESS_WITHIN_S, UP_WITHIN_S, KNOWN_WITHIN_S, QUIET_WITHIN_S = 30.0, 60.0, 60.
 #: What has gathered meanwhile takes its time besides, on a machine that several systems share.
 _JOBS_PER_S = 20.0
 
-_PROGRESS = text("SELECT EXISTS (SELECT FROM attempts WHERE finished_at > :healed_at)")
+_PROGRESS = text("SELECT EXISTS (SELECT FROM jobs WHERE finished_at > :healed_at)")
 _UNENDED = text(
     """
     SELECT concat_ws(' ', count(*), j.kind, j.state, 'due in ' || (min(o.due_at) - clock_timestamp()),
@@ -67,30 +68,45 @@ def settle(running: System, client: Client, history: History, operator: Operator
 
 def _settle(running: System, client: Client, history: History, operator: Operator, lasting: Sequence[Endpoint]) -> Rest:
     rest = Rest()
-    try:
+    with _told(rest):
         operator.stop()
+    with _told(rest):
         rest.progress_s = _progress(running, client, history, lasting[0].tenant)
         if rest.progress_s > PROGRESS_WITHIN_S:
             rest.findings.append(Finding("liveness", f"the first job ended after {rest.progress_s:.0f} s"))
+    with _told(rest):
         rest.up_s = running.wait(running.is_ready, "not every process was up again", UP_WITHIN_S)
         rest.findings += _deaf(running, history, lasting[0].tenant)
-        unknown = [posted for posted in history.posted if posted.outcome == "unknown"]
-        for posted in unknown:
-            client.post(posted, KNOWN_WITHIN_S)
-        rest.resolved = len(unknown)
+    rest.resolved = _learned(client, history)
+    with _told(rest):
         stop_the_calendar(running, history)
-    except ChaosFailed as failed:
-        rest.findings.append(Finding("liveness", str(failed)))
-        return rest
-    try:
+    with _told(rest, lambda: f": {_unended(running)}"):
         rest.quiet_s = _quiet(running)
         operator.hold_in_peace(client)
         _quiet(running)
-    except ChaosFailed as failed:
-        rest.findings.append(Finding("liveness", f"{failed}: {_unended(running)}"))
-    rest.seen = look(running, history, lasting)
-    rest.findings += check(history, rest.seen)
+    with _told(rest):
+        rest.seen = look(running, history, lasting)
+        rest.findings += check(history, rest.seen)
     return rest
+
+
+@contextmanager
+def _told(rest: Rest, more: Callable[[], str] = str) -> Iterator[None]:
+    """What was waited or asked for in vain is a finding, and whatever comes next is tried all the same."""
+    try:
+        yield
+    except (ChaosFailed, DBAPIError) as failed:
+        rest.findings.append(Finding("liveness", f"{failed}{more()}"))
+
+
+def _learned(client: Client, history: History) -> int:
+    """How many orders of unknown outcome were sent again. Where one cannot be learned, the next are not waited for."""
+    within_s = KNOWN_WITHIN_S
+    unknown = [posted for posted in history.posted if posted.outcome == "unknown"]
+    for posted in unknown:
+        client.post(posted, within_s)
+        within_s = within_s if posted.outcome != "unknown" else 1.0
+    return len(unknown)
 
 
 def _progress(running: System, client: Client, history: History, tenant: Tenant) -> float:

@@ -15,12 +15,13 @@ FELT_FOR_S = 10.0
 
 
 class Turn(msgspec.Struct):
-    """One fault's turn, under way until it has an end."""
+    """One fault's turn, under way until it has an end. It took effect so many `times`."""
 
     name: str
     touches: str
     since: float
     until: float = float("inf")
+    times: int = 0
 
 
 class Stage:
@@ -41,21 +42,22 @@ class Stage:
         finally:
             turn.until = time.time()
 
+    @property
+    def turns(self) -> list[Turn]:
+        with self._lock:
+            return list(self._turns)
+
     def stood(self, faults: Collection[str], since: float, until: float) -> bool:
         """Whether one of these, by its name or by what it touches, stood at some moment between these times."""
-        with self._lock:
-            turns = list(self._turns)
         return any(
             turn.since <= until and since <= turn.until and not {turn.name, turn.touches}.isdisjoint(faults)
-            for turn in turns
+            for turn in self.turns
         )
 
     def felt(self, since: float, until: float = float("inf"), harmless: Collection[str] = ()) -> list[str]:
         """Faults, by name, that somebody may have felt between these times; but for those that touch what is named."""
-        with self._lock:
-            turns = list(self._turns)
         return [
             turn.name
-            for turn in turns
+            for turn in self.turns
             if turn.touches not in harmless and turn.since < until and turn.until + FELT_FOR_S > since
         ]

@@ -3,7 +3,7 @@
 import random
 import threading
 import time
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 
@@ -23,9 +23,8 @@ _HEALED_WITHIN_S = 240.0
 
 def strike_all(
     running: System, history: History, tenant_id: str, planned: Sequence[Planned], seed: int, began: float, say: Say
-) -> dict[str, int]:
-    """How often each took effect. All are healed when this returns. Raises ChaosFailed when one could not be."""
-    fired = Counter[str]()
+) -> None:
+    """Each has its turn on the stage of the history, and is healed when this returns. Raises ChaosFailed when not."""
     broken: list[str] = []
     touching: dict[str, threading.Lock] = defaultdict(threading.Lock)
 
@@ -40,7 +39,6 @@ def strike_all(
                 time.sleep(one.lasts_s)
         except Exception as error:  # noqa: BLE001  # a fault that cannot be undone voids the run
             broken.append(f"{one.name}: {type(error).__name__}: {error}")
-        fired[one.name] += scene.fired
 
     threads = []
     for number, one in enumerate(planned):
@@ -54,4 +52,3 @@ def strike_all(
             broken.append(f"{one.name}: not healed within {_HEALED_WITHIN_S:g} s")
     if broken:
         raise ChaosFailed("; ".join(broken))
-    return dict(sorted(fired.items()))

@@ -137,9 +137,9 @@ class System:
         self.redis.close()
 
     def keep_logs(self, folder: Path) -> None:
-        """Copies what every process and server has said so far."""
+        """Copies what every process and server has said so far, also a server that a failover has replaced."""
         folder.mkdir(parents=True, exist_ok=True)
-        for log in (self.folder / "system.log", *(server.log for server in self.stack.servers)):
+        for log in (self.folder / "system.log", *(self.folder / "stack").glob("*.log")):
             shutil.copy(log, folder)
 
     @property

@@ -3,8 +3,7 @@
 from collections.abc import Iterator, Sequence
 from xml.sax.saxutils import escape
 
-from ops.chaos.plan import Planned
-from ops.chaos.verdict import Verdict
+from ops.chaos.verdict import Struck, Verdict
 
 WIDTH, LABELS, PLOT = 1000, 200, 780
 TITLE, LANE, CURVE, AXIS, GAP, MARGIN = 30, 15, 90, 22, 26, 16
@@ -66,16 +65,16 @@ def _run(verdict: Verdict, top: int) -> tuple[list[str], int]:
     for lane, name in enumerate(names):
         y = top + TITLE + lane * LANE
         parts.append(_text(LABELS - 8, y + 9, name, "label"))
-        shade = "fault" if verdict.fired.get(name) else "idle"
-        parts += [_fault(one, y, scale, shade) for one in verdict.timeline if one.name == name]
+        parts += [_fault(one, y, scale) for one in verdict.timeline if one.name == name]
     parts += _curves(verdict, curves, scale)
     parts += _axis(verdict, top + TITLE, curves + CURVE, seconds, scale)
     return parts, curves + CURVE + AXIS - top
 
 
-def _fault(one: Planned, y: int, scale: float, shade: str) -> str:
+def _fault(one: Struck, y: int, scale: float) -> str:
+    shade = "fault" if one.times else "idle"
     x, width = LABELS + one.at_s * scale, max(one.lasts_s, _MOMENT_S) * scale
-    hint = escape(f"{one.name} from {one.at_s:.1f} to {one.ends_s:.1f} s")
+    hint = escape(f"{one.name} from {one.at_s:.1f} to {one.at_s + one.lasts_s:.1f} s")
     return (
         f'<rect class="{shade}" x="{x:.1f}" y="{y}" width="{width:.1f}" height="11" rx="2"><title>{hint}</title></rect>'
     )

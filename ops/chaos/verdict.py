@@ -7,10 +7,18 @@ import msgspec
 
 from ops.chaos.buckets import Buckets
 from ops.chaos.judges import Finding
-from ops.chaos.plan import Planned
 
 #: Orders that a run must have accepted: fewer meet too little to show anything.
 FEWEST = 50
+
+
+class Struck(msgspec.Struct, frozen=True):
+    """A fault's turn as it was: seconds from the start of the load, how long it stood, how often it took effect."""
+
+    name: str
+    at_s: float
+    lasts_s: float
+    times: int = 0
 
 
 class Verdict(msgspec.Struct, frozen=True, rename="camel"):
@@ -25,7 +33,7 @@ class Verdict(msgspec.Struct, frozen=True, rename="camel"):
     load_seconds: float
     findings: list[Finding]
     fired: dict[str, int]
-    timeline: list[Planned]
+    timeline: list[Struck]
     accepted: int
     refused: int
     resolved: int
@@ -42,6 +50,12 @@ class Verdict(msgspec.Struct, frozen=True, rename="camel"):
     operations: dict[str, int] = {}
     share_of_5xx: float = 0.0
     slowest_accepted_s: float = 0.0
+    #: Orders by the status that they came to; one that failed was accepted all the same.
+    orders: dict[str, int] = {}
+    #: When it was run, and on which product: `product()`.
+    at: str = ""
+    product: str = ""
+    has_standby: bool = False
 
     @property
     def proved_nothing(self) -> bool:

@@ -21,15 +21,26 @@ Minutes = Annotated[
     typer.Option(min=0.1, max=60.0, help="Of load and faults, each run: 1. Of --recovery: 8.", show_default=False),
 ]
 Faults = Annotated[
-    str, typer.Option(help="Names, separated by commas. Default: all, or those of the mutant.", show_default=False)
+    str,
+    typer.Option(
+        help="Names, separated by commas. Default: as many of all as there is time for, or those of the mutant.",
+        show_default=False,
+    ),
 ]
 Mutant = Annotated[
     str, typer.Option(help="A seeded bug that the checker must catch; all = the kill table.", show_default=False)
 ]
-JsonFile = Annotated[Path | None, typer.Option("--json", help="Write the verdicts here.", show_default=False)]
+JsonFile = Annotated[
+    Path | None,
+    typer.Option("--json", help="Write verdicts, the kill table or recovery times here.", show_default=False),
+]
 Chart = Annotated[Path | None, typer.Option(help="Draw faults and throughput into this SVG file.", show_default=False)]
-Logs = Annotated[Path | None, typer.Option(help="Keep what was said in runs that failed.", show_default=False)]
+Logs = Annotated[
+    Path | None,
+    typer.Option(help="Keep evidence of runs that broke a promise or were void in seed-N here.", show_default=False),
+]
 AtOnce = Annotated[int, typer.Option(min=1, max=16, help="So many runs beside each other.")]
+FIRST_SEED = 1
 #: In place of the name of a mutant: the kill table.
 EVERY_MUTANT = "all"
 
@@ -38,7 +49,7 @@ Show = Annotated[bool, typer.Option("--list", help="Name the faults and the muta
 
 
 def chaos(  # noqa: PLR0913, PLR0917  # the options of a command
-    seed: Seed = 1,
+    seed: Seed = FIRST_SEED,
     runs: Runs = 1,
     minutes: Minutes = None,
     faults: Faults = "",
@@ -52,8 +63,8 @@ def chaos(  # noqa: PLR0913, PLR0917  # the options of a command
 ) -> None:
     """Break a system of its own in every way that has a name, and check that nothing was lost.
 
-    Exit code 0 when every promise held, 1 when one was broken or a run proved nothing, 2 for a wrong option. With
-    --mutant: 0 when it was caught. With --recovery: 0 when every goal was met.
+    Exit code 0 when every promise held, 1 when one was broken, or a run was void (could not be carried out) or proved
+    nothing, 2 for a wrong option. With --mutant: 0 when it was caught. With --recovery: 0 when every goal was met.
     """
     from ops.chaos.report import catalogue
     from ops.chaos.series import Series, end_once
@@ -63,7 +74,8 @@ def chaos(  # noqa: PLR0913, PLR0917  # the options of a command
         return
     way = "--recovery" if recovery else "--mutant all" if mutant == EVERY_MUTANT else ""
     others = {"--faults": faults, "--runs": runs > 1, "--chart": chart, "--logs": logs}
-    _check_options(way, others | {"--mutant": recovery and mutant})
+    of_seeds = {"--mutant": mutant, "--seed": seed != FIRST_SEED, "--at-once": at_once > 1}
+    _check_options(way, others | (of_seeds if recovery else {}))
     _check_places(json_file, chart, logs)
     chosen = [] if way else _chosen(faults, mutant)
     end_once()

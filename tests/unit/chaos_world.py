@@ -36,7 +36,7 @@ class World:
         tenant_id, order_id = UUID(self.tenant.id), UUID(self.posted.order_id)
         self.order = SimpleNamespace(
             id=order_id, tenant_id=tenant_id, idempotency_key=self.posted.key, status="confirmed", root_job_id=uuid4(),
-            created_at=ago(20.0),
+            customer_email=self.posted.email, currency="USD", lines={"PLENTY-0": 2}, created_at=ago(20.0),
         )  # fmt: skip
         self.orders, self.seen_status, self.total = [self.order], "confirmed", 19.0
         self._work(tenant_id, order_id)

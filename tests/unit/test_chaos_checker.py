@@ -1,15 +1,36 @@
 """The judge of a chaos run: silent when all is well, and it names what is broken."""
 
-from collections.abc import Callable
+import ast
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import SimpleNamespace
+from typing import get_args
 from uuid import UUID, uuid4
 
 import msgspec
 import pytest
 
+import ops.chaos.judges
 from ops.chaos.buckets import Buckets, buckets_of
+from ops.chaos.catalogue import every_fault
+from ops.chaos.faults import Touches
 from ops.chaos.judges import JUDGES
 from tests.unit.chaos_world import EVENT, NOW, World, ago, attempt, delivery, entry, letter, mail
+
+
+def literals(module: Path) -> Iterator[list[str]]:
+    """The texts in each set, list or tuple of a source."""
+    for node in ast.walk(ast.parse(module.read_text())):
+        if isinstance(node, ast.Set | ast.List | ast.Tuple):
+            yield [one.value for one in node.elts if isinstance(one, ast.Constant) and isinstance(one.value, str)]
+
+
+def test_what_excuses_a_breach_is_a_fault_that_there_is() -> None:
+    known = {*every_fault(), *get_args(Touches)}
+    together = [texts for path in Path(ops.chaos.judges.__path__[0]).glob("*.py") for texts in literals(path)]
+    excuses = [texts for texts in together if any(text in known or "-" in text for text in texts)]
+    assert len(excuses) > 5
+    assert [text for texts in excuses for text in texts if text not in known] == []
 
 
 def test_where_all_is_well_nothing_is_found() -> None:
@@ -55,6 +76,9 @@ BROKEN: list[tuple[str, Callable[[World], object]]] = [
     ("who left hears nothing new", lambda w: setattr(w.endpoint, "gone", ago(21.0).timestamp())),
     ("accepted is durable, and decided", lambda w: w.orders.clear()),
     ("accepted is durable, and decided", lambda w: setattr(w.order, "status", "accepted")),
+    ("accepted is durable, and decided", lambda w: setattr(w.order, "customer_email", "another@example.com")),
+    ("accepted is durable, and decided", lambda w: setattr(w.order, "lines", {"PLENTY-0": 1})),
+    ("accepted is durable, and decided", lambda w: setattr(w.order, "lines", None)),
     ("accepted is durable, and decided", lambda w: setattr(w, "seen_status", "rejected")),
     ("nothing comes from nowhere", lambda w: setattr(w.order, "idempotency_key", "of nobody")),
     ("nothing comes from nowhere", lambda w: w.history.enqueued.clear()),

@@ -6,7 +6,7 @@ from uuid import uuid4
 import msgspec
 import pytest
 
-from tests.unit.chaos_world import EVENT, NOW, World, ago, delivery, event, letter
+from tests.unit.chaos_world import EVENT, NOW, World, ago, delivery, event, job, letter
 
 FEW, PATIENCE = "webhooks are few", "webhooks go where they may, when they may"
 CALLED_OFF = "nothing is called off by itself"
@@ -17,7 +17,15 @@ TOO_SOON, REASON = "nothing is given up before its time", "what is dead has a re
 def test_who_has_had_every_attempt_may_die_of_attempts() -> None:
     world = World()
     world.dies(world.root, "attempts", 10)
+    world.stood("deadlocks", "postgresql")
     assert not world.findings() & {TOO_SOON, REASON}
+
+
+def test_an_outage_is_no_reason_for_a_reservation_to_be_dead() -> None:
+    world = World()
+    world.dies(world.root, "attempts", 10)
+    world.stood("postgresql-kill9", "postgresql")
+    assert REASON in world.findings()
 
 
 def test_a_replay_is_a_life_of_its_own() -> None:
@@ -125,6 +133,18 @@ def test_who_deletes_an_endpoint_calls_its_deliveries_off_from_then_on() -> None
     assert CALLED_OFF not in world.findings()
     world.endpoint.ending = (world.delivery_job.finished_at + timedelta(seconds=9)).timestamp()
     assert CALLED_OFF in world.findings()
+
+
+def test_who_worked_beside_poison_may_lose_its_lease_and_nobody_else() -> None:
+    promise = "whoever lives keeps its lease"
+    for began_s, is_found in ((18.5, False), (40.0, False), (50.0, True), (17.0, True)):
+        world = World()
+        world.lost_its_lease()
+        poison = job(world.order.tenant_id, "chaos.poison", world.order.id)
+        world.dies(poison, "crashes")
+        world.jobs.append(poison)
+        world.attempts[-1].started_at = ago(began_s)
+        assert (promise in world.findings()) == is_found
 
 
 def test_a_job_that_stands_in_for_an_edited_one_was_asked_for() -> None:

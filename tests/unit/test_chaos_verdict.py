@@ -6,10 +6,9 @@ from typing import Any
 import msgspec
 
 from ops.chaos.judges import Finding
-from ops.chaos.plan import Planned
 from ops.chaos.report import summary, totals
 from ops.chaos.timeline import svg
-from ops.chaos.verdict import Verdict, per_second, tally_of
+from ops.chaos.verdict import Struck, Verdict, per_second, tally_of
 
 HELD = Verdict(
     seed=7,
@@ -17,7 +16,7 @@ HELD = Verdict(
     load_seconds=60.0,
     findings=[],
     fired={"flushall": 2, "worker-kill9": 0},
-    timeline=[Planned("flushall", 1.0, 0.2), Planned("worker-kill9", 3.0, 0.0), Planned("flushall", 9.0, 0.2)],
+    timeline=[Struck("flushall", 1.0, 0.2, 1), Struck("worker-kill9", 3.0, 0.0), Struck("flushall", 9.0, 0.2, 1)],
     accepted=1_200,
     refused=0,
     resolved=3,

@@ -76,11 +76,19 @@ def test_every_fault_of_chaos_is_there_with_what_it_does() -> None:
     assert rows(page("chaos.md"), "number") == expected
 
 
+PROMISES = {promise for promise, _ in JUDGES} | {"liveness"}
+
+
 def test_every_promise_that_is_judged_is_there() -> None:
-    assert {cells[0] for cells in rows(page("chaos.md"), "promise")} == {
-        *(promise for promise, _ in JUDGES),
-        "liveness",
-    }
+    assert {cells[0] for cells in rows(page("chaos.md"), "promise")} == PROMISES
+
+
+@pytest.mark.parametrize("path", ["README.md", "CHANGELOG.md", "docs/reliability.md"])
+def test_whoever_counts_faults_promises_and_mutants_counts_right(path: str) -> None:
+    text = (ROOT / path).read_text()
+    told = {(what, int(number)) for number, what in re.findall(r"\b(\d+) (ways|promises|mutants)\b(?! more)", text)}
+    assert told
+    assert told <= {("ways", len(every_fault())), ("promises", len(PROMISES)), ("mutants", len(MUTANTS))}
 
 
 def test_every_mutant_is_there_with_what_is_wrong_and_a_promise_that_it_breaks() -> None:

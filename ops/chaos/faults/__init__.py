@@ -38,11 +38,11 @@ class Scene:
 
     def __init__(self, system: System, history: History, tenant_id: str, dice: random.Random) -> None:
         self.system, self.history, self.tenant_id, self.dice = system, history, tenant_id, dice
-        self.fired, self.turn = 0, Turn("", "", time.time())
+        self.turn = Turn("", "", time.time())
 
     def fires(self, times: int = 1) -> None:
         """It took effect, so many times."""
-        self.fired += times
+        self.turn.times += times
 
     def comes_true(self, condition: Callable[[], bool], within_s: float) -> bool:
         """Waits for it; False when the time is up."""

@@ -86,7 +86,7 @@ def hold_a_snapshot(scene: Scene) -> Iterator[None]:
 
 @fault("F35", "lock-hog", "postgresql", (3.0, 7.0))
 def hold_a_lock(scene: Scene) -> Iterator[None]:
-    """LOCK TABLE on the outbox, the jobs or the stock, for seconds."""
+    """LOCK TABLE on the outbox, the jobs, the orders or the stock, for seconds."""
     engine = create_engine(scene.system.engine.url, poolclass=NullPool)
     table = scene.dice.choice(["outbox", "jobs", "stock", "orders"])
     with engine.connect() as connection:

@@ -53,7 +53,7 @@ def want_no_more(scene: Scene) -> Iterator[None]:
         if endpoint_id:
             visitor.order(_ORDERS)
             scene.fires(_seen_times(scene, _DISABLED, endpoint_id))
-        later = visitor.order(_ORDERS) if scene.fired else []
+        later = visitor.order(_ORDERS) if scene.turn.times else []
         yield
         said = b"".join(delivery.body for delivery in outside.aside if delivery.path == path)
         for posted in later:

@@ -1,7 +1,7 @@
 """The judges: each holds one promise against what callers were told and what is there at the end.
 
 The promises are those of docs/chaos.md. Judges are pure, and linear in what they were given. What they take for
-an excuse is what the harness itself did or saw, and never the product's own word.
+an excuse is what the harness itself did or saw; of the product's own word only crashes and numbers of attempts.
 """
 
 from collections.abc import Callable, Iterator

@@ -20,6 +20,8 @@ _CRASHES = 3
 _TOO_DEEP = "goes too deep"
 #: What may spoil any attempt of a worker, and its answer from outside.
 _OF_WORKERS = {"memory", "worker-stop", "gil-stall", "hang", "swizzle", "links-cut"}
+#: A row that somebody holds is waited for; whoever waits in vain, or has met a deadlock, has used an attempt.
+_OF_STOCK = _OF_WORKERS | {"lock-hog", "deadlocks"}
 _OF_MAILS = _OF_WORKERS | {"mail-fails", "mail-greylists", "mail-refuses"}
 #: Where a subscriber believes that it has answered well, or was never asked.
 _OF_WEBHOOKS = _OF_WORKERS | {"webhook-hang", "webhook-drip", "webhook-bomb", "webhook-rebound"}
@@ -59,7 +61,7 @@ def _lives(seen: Seen) -> Iterator[tuple[Row[Any], int]]:
 @judge("what is dead has a reason")
 def deaths_have_a_reason(history: History, seen: Seen) -> Iterator[str]:
     """For good fails what is made to, a mail that the server has refused, and a webhook whose subscriber is gone. Of
-    attempts die mails and webhooks only where the outside or a worker was harmed.
+    attempts dies what is the product's own only where the outside or a worker was harmed, or its rows were held.
     """
     reasons = _Reasons(history, seen)
     for letter in seen.letters:
@@ -109,7 +111,8 @@ class _Reasons:
         if job.kind == "webhook.deliver":
             is_bad = self._place(job) in self._bad
             return is_bad or self._has_crashed(job) or self._is_harmed(_OF_WEBHOOKS, letter, job)
-        return True
+        is_made_to = job.kind.startswith("chaos.")
+        return is_made_to or self._has_crashed(job) or self._is_harmed(_OF_STOCK, letter, job)
 
     def _has_crashed(self, job: Row[Any]) -> bool:
         return self._crashes[job.id] > 0

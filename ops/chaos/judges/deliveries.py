@@ -43,7 +43,7 @@ def _is_unheard(history: History, one: Delivery) -> bool:
 def patience_is_given_to_who_asks(history: History, seen: Seen) -> Iterator[str]:
     """After a Retry-After the same message does not come again before its time, unless a human has sent it again."""
     jobs = {(seen.paths.get(job.endpoint_id, ""), str(job.event_id)): job.id for job in seen.jobs if job.event_id}
-    replayed = {letter.job_id for letter in seen.letters}
+    replayed = {letter.job_id for letter in seen.letters if letter.resolution == "replayed"}
     for place, came in _by_place(seen).items():
         if jobs.get(place) not in replayed:
             yield from (

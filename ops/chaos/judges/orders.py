@@ -1,9 +1,12 @@
 """What callers were told: accepted, refused, unknown, and what they read afterwards."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
-from ops.chaos.history import History
+from sqlalchemy import Row
+
+from ops.chaos.history import CURRENCY, History
 from ops.chaos.judges import judge
 from ops.chaos.observe import Seen
 from ops.chaos.tenants import total_of
@@ -19,12 +22,16 @@ def accepted_is_decided(history: History, seen: Seen) -> Iterator[str]:
         order = stored.get(posted.order_id)
         if order is None:
             yield f"order {posted.order_id} was accepted and is not there"
-        elif (str(order.tenant_id), order.idempotency_key) != (posted.tenant.id, posted.key):
+        elif _content(order) != (posted.tenant.id, posted.key, posted.email, CURRENCY, posted.lines):
             yield f"order {posted.order_id} is not the one that was posted"
         elif order.status not in _DECIDED:
             yield f"order {posted.order_id} is {order.status} for ever"
         elif (told := seen.statuses.get(posted.order_id, "nothing")) != order.status:
             yield f"order {posted.order_id} is {order.status}, and a caller sees {told}"
+
+
+def _content(order: Row[Any]) -> tuple[str, str, str, str, Mapping[str, int]]:
+    return str(order.tenant_id), order.idempotency_key, order.customer_email, order.currency, order.lines or {}
 
 
 @judge("nothing comes from nowhere")

@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from datetime import datetime
 
-from ops.chaos.history import Asked, History
+from ops.chaos.history import CURRENCY, Asked, History
 from ops.chaos.judges import judge
 from ops.chaos.observe import Seen
 from ops.chaos.tenants import total_of
@@ -52,7 +52,7 @@ def rows_tell_the_truth(history: History, seen: Seen) -> Iterator[str]:
             posted, now = wanted.get(order_id), status.get(order_id, "")
             if posted is None:
                 continue
-            if (email, currency, total) != (posted.email, "USD", f"{total_of(posted):.2f}"):
+            if (email, currency, total) != (posted.email, CURRENCY, f"{total_of(posted):.2f}"):
                 yield f"report {asked.report_id} has {email} and {total} {currency} for order {order_id}"
             if told != now and told not in _BEFORE.get(now, ()):
                 yield f"report {asked.report_id} has {told} for order {order_id}, which is {now}"

@@ -1,13 +1,18 @@
 """Seeded bugs of giving up: too early, or without a reason."""
 
+from collections.abc import Mapping
 from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Connection
 
 from domain.jobs import retry_policy
 from domain.jobs.retry_policy import Decision, Ending, Errored, PermanentFailure
 from domain.webhooks.answer_rules import Answer
-from ops.chaos.mutants.graft import mutant, replace
+from ops.chaos.mutants.graft import imported, mutant, replace
 from workers.clients.guarded_http import GuardedHttp
 from workers.clients.mailer import Mailer
+from workers.context import BundleJob
 
 
 @mutant("nothing is given up before its time", faults=["mail-fails", "webhook-errors", "mail-greylists"])
@@ -50,3 +55,22 @@ def mails_never_come_to_their_server() -> None:
         raise OSError("no route")
 
     replace(Mailer, "send", fail)
+
+
+@mutant("what is dead has a reason")
+def some_orders_are_never_decided() -> None:
+    """The reservation of one order in ten fails at every attempt, and so does its order."""
+    inventory = imported("workers.handlers.inventory")
+    reserve, conclude = inventory.reserve, inventory._conclude
+
+    def reserve_for_most(tx: Connection, job_of: Mapping[UUID, UUID], *more: Any) -> Any:
+        return reserve(tx, {order_id: job_id for order_id, job_id in job_of.items() if order_id.int % 10}, *more)
+
+    def fail_the_others(mate: BundleJob[Any], result: dict[str, Any] | None) -> None:
+        if result is None:
+            mate.ending = Errored("OSError", "no route")
+        else:
+            conclude(mate, result)
+
+    replace(inventory, "reserve", reserve_for_most)
+    replace(inventory, "_conclude", fail_the_others)
