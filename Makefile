@@ -36,7 +36,7 @@ types: .venv/.development ## Check the types
 	@$(BIN)/mypy
 
 test: .venv/.development ## Run the tests (ARGS="-k outbox" narrows them)
-	@$(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+	@$(BIN)/pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 contract: .venv/.development ## Send the API over 20,000 requests that its OpenAPI document allows or forbids
 	@CONTRACT_EXAMPLES=1000 $(BIN)/pytest --quiet --timeout 7200 tests/integration/api/test_api_contract.py $(ARGS)
