@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import msgspec
 
 from ops.chaos.catalogue import every_fault
+from ops.chaos.judges import JUDGES
 from ops.chaos.mutants import MUTANTS
 from ops.chaos.verdict import Tally, Verdict
 
@@ -54,7 +55,8 @@ def _table(what: str, how: str, counts: dict[str, tuple[int, int]]) -> Iterator[
 
 
 def catalogue() -> str:
-    """Every fault and every mutant, with what it does."""
+    """Every fault and every mutant, with what it does, and every promise."""
     faults = [f"  {one.id:4} {one.name:26} {one.summary}" for one in every_fault().values()]
     mutants = [f"       {one.name:31} {one.summary}" for one in MUTANTS.values()]
-    return "\n".join(["faults", *faults, "mutants", *mutants])
+    promises = [f"       {promise}" for promise in dict.fromkeys(promise for promise, _ in JUDGES)]
+    return "\n".join(["faults", *faults, "mutants", *mutants, "promises", *promises, "       liveness"])

@@ -45,7 +45,7 @@ FIRST_SEED = 1
 EVERY_MUTANT = "all"
 
 Recovery = Annotated[bool, typer.Option("--recovery", help="Measure how soon all goes on after each death instead.")]
-Show = Annotated[bool, typer.Option("--list", help="Name the faults and the mutants, and run nothing.")]
+Show = Annotated[bool, typer.Option("--list", help="Name faults, mutants and promises, and run nothing.")]
 
 
 def chaos(  # noqa: PLR0913, PLR0917  # the options of a command

@@ -1,6 +1,7 @@
 """The pages under docs/ say what the code says: names, tables, examples and commands are held against it."""
 
 import ast
+import csv
 import json
 import re
 import shlex
@@ -89,6 +90,14 @@ def test_whoever_counts_faults_promises_and_mutants_counts_right(path: str) -> N
     told = {(what, int(number)) for number, what in re.findall(r"\b(\d+) (ways|promises|mutants)\b(?! more)", text)}
     assert told
     assert told <= {("ways", len(every_fault())), ("promises", len(PROMISES)), ("mutants", len(MUTANTS))}
+
+
+def test_the_figures_of_200_seeds_are_those_of_each_seed() -> None:
+    with (DOCS / "chaos-seeds.csv").open() as file:
+        runs = list(csv.DictReader(file))
+    assert [run["seed"] for run in runs] == [str(seed) for seed in range(1, 201)]
+    assert {run["promises broken"] for run in runs} == {"0"}
+    assert f"{sum(int(run['orders accepted']) for run in runs):,} orders\naccepted" in page("reliability.md")
 
 
 def test_every_mutant_is_there_with_what_is_wrong_and_a_promise_that_it_breaks() -> None:
