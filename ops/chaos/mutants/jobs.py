@@ -59,7 +59,7 @@ _BURY = text(
 )
 
 
-@mutant("every job ends, or is dead for all to see", faults=["workers-die"])
+@mutant("every job ends, or is dead for all to see", faults=["mail-refuses", "worker-kill9"])
 def letters_are_written_later() -> None:
     """A job is dead in one transaction, and its dead letter written in the next: after a crash nobody hears of it."""
     rewrite("domain.jobs.finish", "_FINISH", "WHERE state = 'dead')", "WHERE state = 'dead' AND false)")
