@@ -55,11 +55,12 @@ def svg(verdicts: Sequence[Verdict]) -> str:
 
 
 def _run(verdict: Verdict, top: int) -> tuple[list[str], int]:
-    seconds = max(verdict.load_seconds, len(verdict.ended_per_s), len(verdict.accepted_per_s))
+    seconds = max(verdict.healed_s, len(verdict.ended_per_s), len(verdict.accepted_per_s))
     scale = PLOT / seconds
     names = list(dict.fromkeys(one.name for one in verdict.timeline))
     curves = top + TITLE + LANE * len(names) + 8
-    outcome = f"{len(verdict.findings)} promises broken" if verdict.findings else "every promise held"
+    broken = {finding.promise for finding in verdict.findings}
+    outcome = f"broken: {', '.join(sorted(broken))}" if broken else "every promise held"
     parts = [_text(MARGIN, top + 15, f"Seed {verdict.seed}: {verdict.accepted:,} orders accepted, {outcome}", "title")]
     parts.append(_text(LABELS + PLOT, top + 15, "red: a fault that took effect; grey: one that did not", "note end"))
     for lane, name in enumerate(names):
@@ -103,7 +104,7 @@ def _last(counts: Sequence[int], scale: float) -> str:
 
 
 def _axis(verdict: Verdict, top: int, bottom: int, seconds: float, scale: float) -> list[str]:
-    healed = LABELS + verdict.load_seconds * scale
+    healed = LABELS + verdict.healed_s * scale
     step = max(10, 10 * round(seconds / 100))
     return [
         f'<line class="line" x1="{LABELS}" y1="{bottom}" x2="{LABELS + PLOT}" y2="{bottom}"/>',

@@ -58,6 +58,11 @@ class Verdict(msgspec.Struct, frozen=True, rename="camel"):
     has_standby: bool = False
 
     @property
+    def healed_s(self) -> float:
+        """When the last fault was healed: the load goes on until then, and may outlast its own time."""
+        return max(self.load_seconds, *(one.at_s + one.lasts_s for one in self.timeline), 0.0)
+
+    @property
     def proved_nothing(self) -> bool:
         """Hardly anything was accepted, or there were faults to strike and none of them took effect."""
         return self.accepted < FEWEST or (bool(self.fired) and not any(self.fired.values()))

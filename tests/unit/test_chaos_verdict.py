@@ -4,6 +4,7 @@ import xml.etree.ElementTree as ET
 from typing import Any
 
 import msgspec
+import pytest
 
 from ops.chaos.judges import Finding
 from ops.chaos.report import summary, totals
@@ -76,7 +77,19 @@ def test_the_picture_has_each_fault_in_its_time_and_tells_those_that_did_nothing
     first, again = (float(element.get("x")) for element in elements(document, "rect")[:2])
     assert first < again
     assert len(elements(document, "polyline")) == 2
-    assert any("1 promises broken" in (element.text or "") for element in elements(document, "text"))
+    assert any("broken: stock is conserved" in (element.text or "") for element in elements(document, "text"))
+
+
+def test_all_is_healed_when_the_last_fault_is_and_never_before_the_load_had_its_time() -> None:
+    assert HELD.healed_s == 60.0
+    late = msgspec.structs.replace(HELD, timeline=[Struck("replay-storm", 55.0, 38.0, 1)])
+    assert late.healed_s == 93.0
+    (line,) = (
+        float(element.get("x1")) for element in elements(svg([late]), "line") if element.get("class") == "healed"
+    )
+    (bar,) = elements(svg([late]), "rect")
+    assert line == pytest.approx(float(bar.get("x")) + float(bar.get("width")), abs=0.2)
+    assert msgspec.structs.replace(HELD, timeline=[]).healed_s == 60.0
 
 
 def test_a_run_of_which_nothing_is_known_can_be_drawn() -> None:
