@@ -88,6 +88,11 @@ class Operator:
         self._hold(_QUEUES[0], post)
         self.stop()
 
+    def sweep(self) -> None:
+        """Retention comes every hour, and a run is shorter than that. For after `stop`. Raises ChaosFailed."""
+        if self._type("retention", "run", "--yes") != "ok":
+            raise ChaosFailed(f"retention could not be run, and the answer was: {self._answer}")
+
     def _run(self) -> None:
         client = Client(list(self._system.ports.values()), self._dice, self._history)
         while not self._stopping.wait(self._dice.uniform(*_EVERY_S)):

@@ -80,6 +80,7 @@ def _settle(running: System, client: Client, history: History, operator: Operato
     rest.resolved = _learned(client, history)
     with _told(rest):
         stop_the_calendar(running, history)
+        operator.sweep()
     with _told(rest, lambda: f": {_unended(running)}"):
         rest.quiet_s = _quiet(running)
         operator.hold_in_peace(client)
