@@ -1,7 +1,6 @@
 """What is kept of a run that broke a promise: what everybody said, what callers were told, and what was there."""
 
 import hashlib
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,6 @@ from sqlalchemy import Row
 
 from ops.chaos.history import History
 from ops.chaos.rest import Rest
-from ops.chaos.stage import Turn
 from ops.chaos.system import System
 
 _ROOT, _PRODUCT = Path(__file__).parents[2], ("api", "domain", "migrations", "workers")
@@ -26,8 +24,11 @@ def keep_evidence(folder: Path, running: System, history: History, rest: Rest) -
     """
     running.keep_logs(folder)
     told = {name: value for name, value in vars(history).items() if name not in _NOT_KEPT}
-    turns: Sequence[Turn] = history.stage.turns
-    for name, content in (("told", told | {"stage": turns}), ("seen", rest.seen), ("findings", rest.findings)):
+    for name, content in (
+        ("told", told | {"stage": history.stage.turns}),
+        ("seen", rest.seen),
+        ("findings", rest.findings),
+    ):
         encoded = msgspec.json.format(msgspec.json.encode(content, enc_hook=_plain), indent=1)
         (folder / f"{name}.json").write_bytes(encoded)
 

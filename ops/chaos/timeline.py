@@ -75,7 +75,7 @@ def _run(verdict: Verdict, top: int) -> tuple[list[str], int]:
 def _fault(one: Struck, y: int, scale: float) -> str:
     shade = "fault" if one.times else "idle"
     x, width = LABELS + one.at_s * scale, max(one.lasts_s, _MOMENT_S) * scale
-    hint = escape(f"{one.name} from {one.at_s:.1f} to {one.at_s + one.lasts_s:.1f} s")
+    hint = escape(f"{one.name} from {one.at_s:.1f} to {one.ends_s:.1f} s")
     return (
         f'<rect class="{shade}" x="{x:.1f}" y="{y}" width="{width:.1f}" height="11" rx="2"><title>{hint}</title></rect>'
     )

@@ -7,17 +7,15 @@ import msgspec
 
 from ops.chaos.buckets import Buckets
 from ops.chaos.judges import Finding
+from ops.chaos.plan import Planned
 
 #: Orders that a run must have accepted: fewer meet too little to show anything.
 FEWEST = 50
 
 
-class Struck(msgspec.Struct, frozen=True):
-    """A fault's turn as it was: seconds from the start of the load, how long it stood, how often it took effect."""
+class Struck(Planned, frozen=True):
+    """A fault's turn as it was, and how often it took effect."""
 
-    name: str
-    at_s: float
-    lasts_s: float
     times: int = 0
 
 
@@ -60,7 +58,7 @@ class Verdict(msgspec.Struct, frozen=True, rename="camel"):
     @property
     def healed_s(self) -> float:
         """When the last fault was healed: the load goes on until then, and may outlast its own time."""
-        return max(self.load_seconds, *(one.at_s + one.lasts_s for one in self.timeline), 0.0)
+        return max(self.load_seconds, *(one.ends_s for one in self.timeline), 0.0)
 
     @property
     def proved_nothing(self) -> bool:
